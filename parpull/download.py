@@ -1,0 +1,466 @@
+"""Downloads: one transfer as its caller sees it, a future with progress.
+
+The control plane of a transfer lives here: it answers the reactor's questions
+(which hop next, where to land) on the notifier thread and decides the end. Bytes
+never pass through. Second floor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ._job import JobHandle
+from .blob import Blob
+from .checksums import Follower, parse_checksum
+from .errors import BadOption, ParpullError, SizeMismatch, TransferError, redact
+from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
+from .failures import failure, failure_of
+from .settings import settings_of
+from .sources import Request, Target, follow, target_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from types import TracebackType
+    from typing import Any, Protocol, Self
+
+    from ._landing import Landing
+    from .engine import Engine
+    from .events import Event
+    from .options import Options
+
+    class Sink(Protocol):
+        """A destination; memory.py tells its life."""
+
+        path: str | None
+
+        def check(self) -> None: ...
+        def open(self, size: int | None, *, followed: bool) -> Landing: ...
+        def overflow(self, landed: int) -> ParpullError: ...
+        def read(self, start: int, stop: int) -> memoryview: ...
+        def commit(self, size: int) -> Any: ...
+        def discard(self) -> None: ...
+
+
+__all__ = ["Download", "Progress"]
+
+FIRST_PART = 4 << 20
+PENDING, RUNNING, DONE = range(3)
+STREAM = 1  # _response.Kind
+
+
+class Progress:
+    """A moment of a download. landed: bytes in place; size: of the target, None while
+    unknown; front: contiguous bytes; connections: at work now; seconds: since the
+    start; requests, retries, steals: counts so far; wasted: bytes received in vain."""
+
+    __slots__ = ("connections", "front", "landed", "requests", "retries", "seconds", "size", "steals", "wasted")
+
+    def __init__(self, **fields: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, fields[name])
+
+    landed: int
+    size: int | None
+    front: int
+    connections: int
+    seconds: float
+    requests: int
+    retries: int
+    steals: int
+    wasted: int
+
+    def __repr__(self) -> str:
+        return f"Progress({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class Download:
+    """A transfer under way: a future whose result is a Blob.
+
+    Use `result()`, `await`, or a with-block, whose end cancels what is not done.
+    However it ends, once result() has returned or raised no transfer writes any
+    more: the destination is the caller's again."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        url: str,
+        request: Request,
+        sink: Sink,
+        options: Options,
+        spans: Sequence[tuple[int, int | None]],
+    ) -> None:
+        self.url = redact(url)
+        self.target: Target | None = None
+        self._engine = engine
+        self._options = options
+        self._sink = sink
+        self._spans = spans
+        self._first = self._request = request
+        self._generation = 0
+        self._checksum = parse_checksum(options.checksum) if options.checksum else None
+        self._follower: Follower | None = None
+        self._digest: tuple[str | None, BaseException | None] | None = None
+        self._landing: Landing | None = None
+        self._outcome: Blob | None = None
+        self._error: BaseException | None = None
+        self._cancelled = False
+        self._ended = False
+        self._began = time.monotonic()
+        self._took = 0.0
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._callbacks: list[Callable[[Download], object]] = []
+        self.handle = JobHandle(
+            engine.next_id(),
+            settings=settings_of(options),
+            spans=spans,
+            limit=options.limit,
+            retries=options.retries,
+            retry_for=options.retry_for,
+            stall_timeout=options.stall_timeout,
+            part_size=options.part_size or 0,
+            first_part=FIRST_PART,
+            steal=options.steal,
+        )
+        sink.check()
+        self._set_request(request)
+
+    def start(self) -> Self:
+        """Hand the transfer to the engine. Called once, by the Client."""
+        self._engine.submit(self.handle_id, self)
+        return self
+
+    @property
+    def handle_id(self) -> int:
+        """The engine's number of this transfer."""
+        return int(self.handle.id)
+
+    # --- the future ---------------------------------------------------------------
+
+    def done(self) -> bool:
+        """Whether the transfer has ended, well or not."""
+        return self._done.is_set()
+
+    def result(self, timeout: float | None = None) -> Blob:
+        """Wait and return the Blob, or raise what went wrong. TimeoutError after
+        `timeout` seconds; the transfer then goes on."""
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"{self.url} is not done after {timeout} s")
+        if self._cancelled:
+            from concurrent.futures import CancelledError
+
+            raise CancelledError(f"the fetch of {self.url} was cancelled")
+        if self._error is not None:
+            error = self._error
+            raise error.again() if isinstance(error, ParpullError) else error
+        assert self._outcome is not None
+        return self._outcome
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait and return the error, None if all went well. For a cancelled
+        transfer the standard CancelledError is raised, as futures do."""
+        try:
+            self.result(timeout)
+        except ParpullError as error:
+            return error
+        return None
+
+    def cancel(self) -> bool:
+        """Ask for the end; False if it is done already. What was in place is
+        discarded. result() and `await` return once nothing writes any more."""
+        with self._lock:
+            if self._done.is_set() or self._ended:
+                return False
+            self._cancelled = True
+        self._engine.cancel(self.handle)
+        return True
+
+    def cancelled(self) -> bool:
+        """Whether it ended by cancel()."""
+        return self._cancelled and self._done.is_set()
+
+    def add_done_callback(self, callback: Callable[[Download], object]) -> None:
+        """Call `callback(self)` at the end, on the thread that ends the transfer;
+        at once if that is over."""
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def progress(self) -> Progress:
+        """How far it is. Takes no lock, costs microseconds."""
+        requests, _, active, failures, steals, _, wasted = self.handle.counters()
+        landing = self._landing
+        return Progress(
+            landed=landing.landed if landing else 0,
+            size=None if landing is None or landing.size < 0 else landing.size,
+            front=landing.front if landing else 0,
+            connections=active,
+            seconds=self._took or time.monotonic() - self._began,
+            requests=requests,
+            retries=failures,
+            steals=steals,
+            wasted=wasted,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done.is_set():
+            self.cancel()
+            self._done.wait()
+
+    def __await__(self) -> Generator[Any, None, Blob]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def wake(_: Download) -> None:
+            try:
+                loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            except RuntimeError:  # the loop is closed: nobody awaits any more
+                pass
+
+        self.add_done_callback(wake)
+        while not self._done.is_set():
+            try:
+                yield from ended
+            except asyncio.CancelledError:
+                # Two steps: ask, then wait until nothing writes any more.
+                self.cancel()
+                while not self._done.is_set():
+                    ended = loop.create_future()
+                    self.add_done_callback(wake)
+                    yield from asyncio.shield(ended)
+                raise
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return self.result(0)
+
+    def __repr__(self) -> str:
+        state = "done" if self._done.is_set() else "running"
+        return f"<parpull.Download {self.url} {state}>"
+
+    # --- the notifier thread ----------------------------------------------------------
+
+    def handle_event(self, event: dict[str, Any]) -> None:
+        """Decide on one event of the reactor. Any error ends the transfer with it."""
+        try:
+            getattr(self, "_on_" + event["kind"])(event)
+        except BaseException as error:
+            if event["kind"] == "finished":
+                self._end(error=error)
+            else:
+                self._abort(error)
+
+    def _abort(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        self._engine.cancel(self.handle)
+
+    def _tell(self, event: Event) -> None:
+        if self._options.on_event is not None:
+            self._options.on_event(event)
+
+    def _set_request(self, request: Request) -> None:
+        self._request = request
+        self.handle.request(request.url, request.headers, private=request.private, generation=self._generation)
+
+    def _on_redirected(self, event: dict[str, Any]) -> None:
+        request = follow(self._request, event["status"], event["text"])
+        self._tell(Redirected(self.url, status=event["status"], location=redact(request.url)))
+        self._set_request(request)
+        self._engine.answer_request(self.handle)
+
+    def _on_stale(self, event: dict[str, Any]) -> None:
+        self._generation += 1
+        self._tell(Refreshed(self.url, status=event["status"], generation=self._generation))
+        self._set_request(self._first)
+        self._engine.answer_request(self.handle)
+
+    def _on_headers(self, event: dict[str, Any]) -> None:
+        ranges = event["status"] == 206
+        total = event["total"]
+        target = target_of(
+            self._request.url, event["text"] or "", total=total, ranges=ranges, address=event["address"]
+        )
+        self.target = target
+        self._check_size(target)
+        size = self._target_size(target)
+        # A checksum reads along the front, and a follower wants the page cache.
+        followed = self._checksum is not None
+        landing = self._sink.open(size, followed=followed)
+        self._landing = landing
+        if self._checksum is not None:
+            self._follower = Follower(self._checksum, landing, self._sink.read, self._digested)
+        if not ranges and target.validator is None and size != 0:
+            self._tell(Warned(self.url, message="the server gives neither ranges nor a validator"))
+        self._tell(
+            Started(self.url, size=size, validator=target.validator, ranges=ranges, address=target.address)
+        )
+        self.handle.begin(
+            landing,
+            total=total,
+            etag=target.etag,
+            last_modified=target.last_modified,
+            stream=event["code"] == STREAM,
+            followed=followed,
+        )
+        self._engine.answer_begin(self.handle)
+
+    def _check_size(self, target: Target) -> None:
+        expected = self._options.size
+        if expected is not None and target.size is not None and target.size != expected:
+            raise SizeMismatch(
+                f"the object has {target.size:,} bytes, not {expected:,}", expected=expected, actual=target.size, url=self.url
+            )
+
+    def _target_size(self, target: Target) -> int | None:
+        """Bytes of the target: the spans' lengths, clipped to the object."""
+        total = target.size
+        if len(self._spans) > 1:
+            end = max(stop or 0 for _, stop in self._spans)
+            if total is None or end > total:
+                has = "an unknown size" if total is None else f"{total:,} bytes"
+                raise BadOption(f"a range ends at {end:,}, the object has {has}", name="ranges", value=end)
+            if not target.ranges:
+                from .errors import RangeIgnored
+
+                raise RangeIgnored(
+                    "the server gives no ranges", url=self.url, hint="fetch the whole object and slice it"
+                )
+            return sum(stop - start for start, stop in self._spans if stop is not None)
+        start, stop = self._spans[0]
+        if total is None:
+            return None if stop is None else stop - start
+        if start > total:
+            raise self._beyond(total)
+        return (total if stop is None else min(stop, total)) - start
+
+    def _beyond(self, total: int) -> BadOption:
+        start = self._spans[0][0]
+        return BadOption(f"start={start:,} lies beyond the object's {total:,} bytes", name="start", value=start)
+
+    def _digested(self, digest: str | None, error: BaseException | None) -> None:
+        """The follower's thread: the digest is there, or never will be."""
+        self._digest = (digest, error)
+        if self._ended:
+            self._conclude()
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "url": self.url,
+            "before": self.target.validator if self.target else None,
+            "stall_timeout": self._options.stall_timeout,
+            "path": self._sink.path,
+        }
+
+    def _on_note(self, event: dict[str, Any]) -> None:
+        error = failure_of(event, **self._about())
+        self._tell(Retrying(self.url, attempt=event["number"], delay=event["seconds"], error=error))
+
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        self.handle.finished()
+        landing = self._landing
+        if landing is not None:
+            landing.close()
+        if self._error is None and event["cause"] and not (event["cause"] == "cancelled" and self._cancelled):
+            if event["cause"] == "sink" and landing is not None and landing.size < 0 and self._sink.path is None:
+                self._error = self._sink.overflow(landing.landed)
+            else:
+                self._error = failure(
+                    event, retries=self._options.retries, started=self.target is not None, **self._about()
+                )
+        with self._lock:
+            if self._error is not None:
+                self._cancelled = False
+            self._ended = True
+        if self._follower is None or self._digest is not None:
+            self._conclude()
+        # else the follower concludes when it has read to the end
+
+    def _conclude(self) -> None:
+        """Everything has ended: prove, commit or discard, resolve the future. Runs
+        once: on the notifier's thread, or on the follower's."""
+        with self._lock:
+            if self._done.is_set() or getattr(self, "_concluding", False):
+                return
+            self._concluding = True
+        error = self._error
+        blob = None
+        try:
+            if error is None and not self._cancelled:
+                blob = self._commit()
+        except BaseException as failed:
+            error = failed
+        self._end(blob=blob, error=error)
+
+    def _commit(self) -> Blob:
+        landing, target = self._landing, self.target
+        assert landing is not None and target is not None
+        size = landing.landed
+        if landing.size >= 0 and size != landing.size:
+            raise TransferError(f"{landing.size - size:,} bytes are missing", url=self.url)
+        expected = self._options.size
+        if expected is not None and target.size is None and self._spans[0] == (0, None) and size != expected:
+            raise SizeMismatch(f"the object has {size:,} bytes, not {expected:,}", expected=expected, actual=size)
+        digests = {}
+        if self._checksum is not None:
+            digest, problem = self._digest or (None, None)
+            if problem is not None:
+                raise problem
+            assert digest is not None
+            self._checksum.compare(digest)
+            digests[self._checksum.algorithm] = digest
+        landing.release()
+        place = self._sink.commit(size)
+        about = {"size": size, "validator": target.validator, "digests": digests}
+        if isinstance(place, str):
+            return Blob(None, path=place, **about)
+        return Blob(place, **about)
+
+    def _end(self, *, blob: Blob | None = None, error: BaseException | None = None) -> None:
+        self._took = time.monotonic() - self._began
+        if blob is None:
+            if self._landing is not None:
+                self._landing.release()
+            self._sink.discard()
+        requests, connections, _, failures, *_ = self.handle.counters()
+        shown = error if isinstance(error, ParpullError) else None
+        if shown is not None and shown.url is None:
+            shown.url = self.url
+        self._outcome, self._error = blob, error
+        try:
+            self._tell(
+                Finished(
+                    self.url,
+                    size=blob.size if blob else None,
+                    landed=self._landing.landed if self._landing else 0,
+                    seconds=self._took,
+                    requests=requests,
+                    connections=connections,
+                    retries=failures,
+                    error=shown,
+                )
+            )
+        except BaseException as failed:
+            self._error = self._error or failed
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+            self._done.set()
+        for callback in callbacks:
+            callback(self)
+
+    def forked(self) -> None:
+        """In a forked child: the transfer goes on in the parent only."""
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._error = TransferError("the process forked; this transfer goes on in the parent", url=self.url)
+        self._done.set()

@@ -1,0 +1,173 @@
+"""The engine: a reactor, its notifier thread, and the transfers under way.
+
+One per Client, started with the first transfer, stopped with the Client. The
+notifier is the only Python thread that takes part: it turns the reactor's events
+into decisions and ends. Second floor; a Client owns an Engine, the notifier only
+sees the Engine, so that a forgotten Client can be collected.
+
+This module has the package's one piece of mutable module-level state: the set of
+live engines, for fork and exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+from weakref import WeakSet
+
+from ._reactor import Reactor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from ._job import JobHandle
+
+    class Transfer(Protocol):
+        """What the engine needs of a Download."""
+
+        handle: JobHandle
+
+        def handle_event(self, event: dict[str, Any]) -> None: ...
+        def forked(self) -> None: ...
+
+
+__all__ = ["Engine"]
+
+_live: WeakSet[Engine] = WeakSet()
+
+
+class Engine:
+    """Runs transfers. Every method may be called from any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._transfers: dict[int, Transfer] = {}
+        self._reactor: Reactor | None = None
+        self._notifier: threading.Thread | None = None
+        self._closing = False
+        _live.add(self)
+
+    @property
+    def running(self) -> bool:
+        """Whether its threads run."""
+        return self._reactor is not None
+
+    def next_id(self) -> int:
+        """A number for a new transfer."""
+        return next(self._ids)
+
+    def submit(self, id: int, transfer: Transfer) -> None:
+        """Start a transfer. RuntimeError after close()."""
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("this Client was closed")
+            reactor = self._reactor or self._start()
+            self._transfers[id] = transfer
+            reactor.add(transfer.handle)
+
+    def _start(self) -> Reactor:
+        self._reactor = reactor = Reactor(self.limit)
+        self._notifier = threading.Thread(target=self._notify, args=(reactor,), name="parpull-notifier", daemon=True)
+        self._notifier.start()
+        return reactor
+
+    def _notify(self, reactor: Reactor) -> None:
+        """The notifier: hand each event to its transfer until the reactor is gone."""
+        while True:
+            for event in reactor.wait():
+                if event is None:
+                    reactor.join()
+                    return
+                self._deliver(event)
+
+    def _deliver(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            finished = event["kind"] == "finished"
+            transfer = self._transfers.get(event["job"])
+        if transfer is None:
+            return
+        transfer.handle_event(event)
+        if finished:
+            with self._lock:
+                self._transfers.pop(event["job"], None)
+                if self._closing and not self._transfers and self._reactor is not None:
+                    self._reactor.quit()
+                    self._reactor = None
+
+    def answer_request(self, handle: JobHandle) -> None:
+        """The handle's new request is set."""
+        if self._reactor is not None:
+            self._reactor.answer_request(handle)
+
+    def answer_begin(self, handle: JobHandle) -> None:
+        """The handle's target is set."""
+        if self._reactor is not None:
+            self._reactor.answer_begin(handle)
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask for the end of a transfer."""
+        with self._lock:
+            if self._reactor is not None:
+                self._reactor.cancel(handle)
+
+    def close_when_idle(self) -> None:
+        """Take no more transfers; stop once those under way have ended."""
+        with self._lock:
+            self._closing = True
+            if not self._transfers and self._reactor is not None:
+                self._reactor.quit()
+                self._reactor = None
+
+    def close(self) -> None:
+        """End all transfers and both threads; returns when nothing runs any more."""
+        with self._lock:
+            self._closing = True
+            for transfer in self._transfers.values():
+                if self._reactor is not None:
+                    self._reactor.cancel(transfer.handle)
+        self.close_when_idle()
+        self._join()
+
+    def _join(self) -> None:
+        notifier = self._notifier
+        if notifier is not None and notifier is not threading.current_thread():
+            notifier.join()
+            self._notifier = None
+
+    def before_fork(self) -> None:
+        """An idle engine stops, so that the child inherits no thread's remains; the
+        next transfer starts it again, on either side."""
+        with self._lock:
+            if self._transfers or self._reactor is None:
+                return
+            self._reactor.quit()
+            self._reactor = None
+        self._join()
+
+    def after_fork_in_child(self) -> None:
+        """The threads are gone. Close their sockets, forget their memory."""
+        self._lock = threading.Lock()
+        transfers, self._transfers = self._transfers, {}
+        if self._reactor is not None:
+            self._reactor.abandon()
+            self._reactor = None
+        self._notifier = None
+        for transfer in transfers.values():
+            transfer.forked()
+
+
+def _each(method: str) -> None:
+    for engine in list(_live):
+        getattr(engine, method)()
+
+
+atexit.register(_each, "close")
+os.register_at_fork(
+    before=lambda: _each("before_fork"),
+    after_in_child=lambda: _each("after_fork_in_child"),
+)

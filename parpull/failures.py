@@ -1,0 +1,124 @@
+"""Failures: what the reactor reports, as the error that a user sees. First floor."""
+
+from __future__ import annotations
+
+from . import _reactor, _response
+from .errors import (
+    AccessDenied,
+    BadResponse,
+    BadStatus,
+    BadURL,
+    ConnectFailed,
+    NotFound,
+    ObjectChanged,
+    ParpullError,
+    RangeIgnored,
+    RetriesExhausted,
+    Stalled,
+    TLSFailed,
+    TransferError,
+)
+from .files import sink_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = ["failure", "failure_of"]
+
+# libcurl's result codes: https://curl.se/libcurl/c/libcurl-errors.html
+BAD_URL, NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT, NO_MEMORY = 3, 5, 6, 7, 28, 27
+TLS = {35, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
+TLS_HINTS = {
+    60: "if the authority is a private one, name its file: ca_file= (--cacert)",
+    77: "the file of trusted authorities can't be read: ca_file= (--cacert)",
+    58: "the client's certificate can't be used: cert=, key=",
+}
+
+
+def failure_of(event: Mapping[str, Any], *, url: str, before: str | None, stall_timeout: float, path: str | None) -> ParpullError:
+    """The error for a `note` or `finished` event. `url` is redacted; `before` the
+    validator that the transfer began with."""
+    kind, code, status = event["cause"], event["code"], event["status"]
+    if kind == "transport":
+        return _transport(code, event["text"], url)
+    if kind == "status":
+        return _status(status, url)
+    if kind == "flawed":
+        reason = _response.FLAWS[code]
+        return BadResponse(f"the response can't be used: {reason}", url=url, reason=reason, status=status)
+    if kind == "too_large":
+        return BadResponse("the response's headers are larger than 64 KiB", url=url, reason="headers too large")
+    if kind == "surplus":
+        reason = "the body is not as long as the response said"
+        return BadResponse(reason, url=url, reason=reason, status=status)
+    if kind in ("other_object", "different"):
+        return ObjectChanged(
+            "the object changed while it was fetched",
+            url=url,
+            before=before,
+            after=event["text"],
+            hint="fetch it again from the start",
+        )
+    if kind == "range_ignored":
+        return RangeIgnored(
+            "the server answered a range with the whole object",
+            url=url,
+            hint="it does not give ranges reliably: use one connection",
+        )
+    if kind == "silent":
+        return Stalled(f"nothing arrived for {stall_timeout:g} s", url=url, seconds=stall_timeout)
+    if kind == "sink":
+        return sink_error(code, path)
+    return TransferError(f"the transfer failed: {kind or 'unknown cause'}", url=url)
+
+
+def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: Any) -> ParpullError:
+    """The error that ends a transfer: RetriesExhausted around the last failure if
+    something had worked before or a server had answered, else that failure itself."""
+    last = failure_of(event, **about)
+    attempts = event["number"]
+    never = isinstance(last, (ConnectFailed, TLSFailed)) and not started
+    if not event["exhausted"] or never or retries == 0:
+        last.attempts = attempts  # type: ignore[attr-defined]
+        return last
+    error = RetriesExhausted(
+        f"gave up after {attempts} failed attempts; the last: {last}",
+        url=about["url"],
+        attempts=attempts,
+        last=last,
+        hint=last.hint,
+    )
+    error.__cause__ = last
+    return error
+
+
+def _transport(code: int, text: str | None, url: str) -> ParpullError:
+    message = text or _reactor.libcurl_message(code)
+    if code == NO_MEMORY:
+        return TransferError("libcurl ran out of memory", url=url)
+    if code == BAD_URL:
+        return BadURL(f"not a URL: {url}", url=url)
+    if code in TLS:
+        return TLSFailed(f"no secure connection: {message}", url=url, code=code, hint=TLS_HINTS.get(code))
+    hint = {
+        NO_HOST: "check the host's name and the network",
+        NO_PROXY: "check the proxy's name",
+        NO_CONNECTION: "check the port, and whether the server runs",
+        TIMEOUT: "the server does not answer; connect_timeout= gives it more time",
+    }.get(code)
+    return ConnectFailed(message, url=url, code=code, hint=hint)
+
+
+def _status(status: int, url: str) -> ParpullError:
+    if status in (404, 410):
+        return NotFound(f"there is no such object ({status}): {url}", url=url, status=status)
+    if status in (401, 403, 407):
+        hint = {
+            401: "give credentials: auth= (-u), headers= (-H)",
+            403: "the credentials, or the signed address, do not allow it",
+            407: "the proxy wants credentials: proxy=http://user:password@host:port",
+        }[status]
+        return AccessDenied(f"access denied ({status}): {url}", url=url, status=status, hint=hint)
+    return BadStatus(f"the server answered {status}: {url}", url=url, status=status)

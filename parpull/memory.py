@@ -1,0 +1,259 @@
+"""Memory: how much there is, and the destinations that live in it.
+
+A destination ("sink") is asked three times: `check()` before any request,
+`open(size)` once the first response has said how long the target is, and then
+`commit(size)` or `discard()`. First floor.
+"""
+
+from __future__ import annotations
+
+from ._landing import Landing, Mapping
+from .errors import BufferTooSmall, MemoryBudget, SinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["BufferSink", "MemorySink", "available_memory", "buffer_of"]
+
+KEEP_FREE = 64 << 20  # for everything else in the process and the container
+
+
+def available_memory(*, proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> int | None:
+    """Bytes that can be used: the least of MemAvailable and what the control
+    groups (v1 or v2) above this process leave. None where the system won't say."""
+    rooms = []
+    try:
+        with open(f"{proc}/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    rooms.append(int(line.split()[1]) << 10)
+        with open(f"{proc}/self/cgroup", encoding="utf-8") as file:
+            entries = [line.rstrip("\n").split(":", 2) for line in file]
+    except (OSError, ValueError):
+        return min(rooms, default=None)
+    for _, controllers, path in entries:
+        if controllers == "":
+            rooms += _rooms(cgroup, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            rooms += _rooms(
+                f"{cgroup}/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            )
+    return min(rooms, default=None)
+
+
+def _rooms(root: str, path: str, limit: str, usage: str, cache: str) -> list[int]:
+    """What each group from `path` up to the root leaves. Page cache that is not in
+    use counts as room: the kernel gives it up first. Inside a container the path
+    may not exist under the mounted root, which then is the container's own group."""
+    rooms = []
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    for depth in range(len(parts), -1, -1):
+        folder = "/".join([root, *parts[:depth]])
+        try:
+            most = _read(f"{folder}/{limit}").strip()
+            if most == "max" or int(most) >= 1 << 60:
+                continue
+            used = int(_read(f"{folder}/{usage}"))
+            for line in _read(f"{folder}/memory.stat").splitlines():
+                if line.startswith(cache + " "):
+                    used -= int(line.split()[1])
+            rooms.append(max(int(most) - used, 0))
+        except (OSError, ValueError):
+            continue
+    return rooms
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+class MemorySink:
+    """Private anonymous memory of parpull's own, for `into=None`."""
+
+    path = None
+
+    def __init__(self, max_memory: int | None) -> None:
+        self._max = max_memory
+        self.mapping: Mapping | None = None
+
+    def check(self) -> None:
+        """Nothing can be wrong yet."""
+
+    def budget(self) -> int | None:
+        """Bytes that an object may take."""
+        room = available_memory()
+        if room is not None:
+            room = max(room - KEEP_FREE, 0)
+        return min((n for n in (room, self._max) if n is not None), default=None)
+
+    def open(self, size: int | None, *, followed: bool) -> Landing:
+        """Memory for `size` bytes, or address space for a target of unknown size.
+        MemoryBudget if that is more than there is."""
+        budget = self.budget()
+        if size is not None and budget is not None and size > budget:
+            raise too_much(size, budget)
+        self.mapping = Mapping(budget or 1 << 36, reserve=True) if size is None else Mapping(size)
+        landing = Landing(-1 if size is None else size)
+        landing.into_memory(self.mapping)
+        return landing
+
+    def overflow(self, landed: int) -> MemoryBudget:
+        """The error when a target of unknown size outgrows the memory."""
+        return too_much(landed + 1, len(self.mapping or b""))
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes in place."""
+        assert self.mapping is not None
+        return memoryview(self.mapping)[start:stop]
+
+    def commit(self, size: int) -> Any:
+        """All is in place: the memory, `size` bytes long."""
+        assert self.mapping is not None
+        self.mapping.settle(size)
+        return self.mapping
+
+    def discard(self) -> None:
+        """Give the memory back; a view that a reader still holds keeps it alive."""
+        mapping, self.mapping = self.mapping, None
+        if mapping is not None:
+            try:
+                mapping.close()
+            except BufferError:
+                pass
+
+
+def too_much(needed: int, available: int) -> MemoryBudget:
+    """A MemoryBudget error that says what to do."""
+    return MemoryBudget(
+        f"the object needs {needed:,} bytes of memory, {available:,} are available",
+        needed=needed,
+        available=available,
+        hint="give a path (into=path) to land it in a file",
+    )
+
+
+class BufferSink:
+    """Memory of the caller's: a writable buffer, or `allocate(size) -> buffer`."""
+
+    path = None
+
+    def __init__(self, buffer: Any = None, allocate: Callable[[int], Any] | None = None) -> None:
+        self._given = buffer
+        self._allocate = allocate
+        self._view: memoryview | None = None
+
+    def check(self) -> None:
+        """BufferError or TypeError before any request, if it can't be written."""
+        if self._allocate is None:
+            self._view = buffer_of(self._given)
+
+    def open(self, size: int | None, *, followed: bool) -> Landing:
+        """Land in the buffer. BufferTooSmall when the target is longer."""
+        if self._allocate is not None:
+            if size is None:
+                raise SinkError(
+                    "the server does not say how long the object is, so nothing can be allocated",
+                    hint="give a large enough buffer, or no destination at all",
+                )
+            self._given = self._allocate(size)
+            self._view = buffer_of(self._given)
+        assert self._view is not None
+        room = self._view.nbytes
+        if size is not None and size > room:
+            raise BufferTooSmall(
+                f"the buffer holds {room:,} bytes, the object has {size:,}", needed=size, given=room
+            )
+        landing = Landing(-1 if size is None else size)
+        landing.into_memory(self._view)
+        return landing
+
+    def overflow(self, landed: int) -> BufferTooSmall:
+        """The error when a target of unknown size outgrows the buffer."""
+        given = 0 if self._view is None else self._view.nbytes
+        return BufferTooSmall(f"the buffer holds {given:,} bytes, the object has more", needed=landed + 1, given=given)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes in place."""
+        assert self._view is not None
+        return self._view[start:stop]
+
+    def commit(self, size: int) -> Any:
+        """All is in place."""
+        assert self._view is not None
+        return self._view[:size]
+
+    def discard(self) -> None:
+        """The memory is the caller's."""
+        self._view = None
+
+
+def buffer_of(target: Any) -> memoryview:
+    """A writable view of bytes on the caller's memory, without a copy.
+
+    Takes anything with the buffer protocol, `__array_interface__`, or a CPU torch
+    tensor (of any dtype: bf16 and fp8 go through uint8). TypeError for anything
+    else; BufferError when it is read-only or not C-contiguous."""
+    if hasattr(target, "data_ptr") and hasattr(target, "untyped_storage"):
+        return _tensor(target)
+    try:
+        view = memoryview(target)
+    except TypeError:
+        interface = getattr(target, "__array_interface__", None)
+        if interface is None:
+            raise TypeError(
+                f"cannot land in a {type(target).__name__}: give a path, a writable buffer, an array or a tensor"
+            ) from None
+        return _interface(target, interface)
+    except BufferError:
+        raise
+    except ValueError:  # numpy: a dtype that the buffer protocol can't name (datetime64, bf16)
+        return _interface(target, target.__array_interface__)
+    if view.readonly:
+        raise BufferError("the buffer is read-only")
+    if not view.c_contiguous:
+        raise BufferError("the buffer is not C-contiguous")
+    return view if view.format == "B" and view.ndim == 1 else _flat(view)
+
+
+def _flat(view: memoryview) -> memoryview:
+    if view.nbytes == 0:
+        return memoryview(bytearray())
+    return view.cast("B")
+
+
+def _interface(owner: Any, interface: dict[str, Any]) -> memoryview:
+    address, read_only = interface["data"]
+    if read_only:
+        raise BufferError("the array is read-only")
+    if interface.get("strides") is not None:
+        raise BufferError("the array is not C-contiguous")
+    size = int(interface["typestr"][2:])
+    for length in interface["shape"]:
+        size *= length
+    return _at(address, size, owner)
+
+
+def _tensor(tensor: Any) -> memoryview:
+    if tensor.device.type != "cpu":
+        raise BufferError(f"the tensor is on {tensor.device}: give a CPU tensor (pinned memory is fine)")
+    if not tensor.is_contiguous():
+        raise BufferError("the tensor is not contiguous")
+    if tensor.requires_grad and not tensor.is_leaf:
+        raise BufferError("the tensor is part of a graph: give it detached")
+    return _at(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor)
+
+
+def _at(address: int, size: int, owner: Any) -> memoryview:
+    """A view of raw memory that keeps its owner alive."""
+    import ctypes
+
+    if size == 0:
+        return memoryview(bytearray())
+    array = (ctypes.c_char * size).from_address(address)
+    array._owner = owner  # type: ignore[attr-defined]
+    return memoryview(array).cast("B")
+
+

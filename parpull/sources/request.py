@@ -1,0 +1,162 @@
+"""Requests: a URL with the headers that may be sent to it.
+
+Everything that is a secret of the user (headers, auth, cookies, the client's
+certificate) is bound to the origin of the URL that the user gave. One function,
+`follow`, decides each hop of a redirect; libcurl follows nothing by itself.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit
+
+from .._version import __version__
+from ..errors import BadURL, RedirectRefused, UnknownScheme, redact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..options import Options
+
+__all__ = ["Request", "follow", "origin_of", "resolve"]
+
+SCHEMES = ("http", "https")
+PORTS = {"http": 80, "https": 443}
+MAX_HOPS = 10
+FOLLOWED = (301, 302, 303, 307, 308)
+# Everything a URL may hold; libcurl wants the rest percent-encoded.
+SAFE = "!#$%&'()*+,/:;=?@[]~-._|"
+
+Origin = tuple[str, str, int]
+
+
+class Request:
+    """What to ask: `url` and the header lines for it.
+
+    public: headers that any server may see. secret: those of `home`, the origin
+    that the user named. hops: redirects behind us; secure: https was seen."""
+
+    __slots__ = ("home", "hops", "public", "secret", "secure", "url")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        home: Origin,
+        public: tuple[str, ...] = (),
+        secret: tuple[str, ...] = (),
+        hops: int = 0,
+        secure: bool = False,
+    ) -> None:
+        self.url = url
+        self.home = home
+        self.public = public
+        self.secret = secret
+        self.hops = hops
+        self.secure = secure or home[0] == "https"
+
+    @property
+    def private(self) -> bool:
+        """Whether the user's secrets may go to this URL."""
+        return origin_of(self.url) == self.home
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The header lines to send."""
+        return self.public + (self.secret if self.private else ())
+
+    def __repr__(self) -> str:
+        return f"Request({redact(self.url)!r}, hops={self.hops})"
+
+
+def origin_of(url: str) -> Origin:
+    """(scheme, host, port): what credentials are bound to. BadURL if there is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError as error:
+        raise BadURL(f"not a URL: {redact(url)} ({error})", url=redact(url)) from None
+    return parts.scheme, (parts.hostname or "").rstrip("."), port
+
+
+def resolve(url: str, options: Options) -> Request:
+    """The request for a URL as the user wrote it. No network.
+
+    Raises BadURL or UnknownScheme; userinfo becomes an Authorization header."""
+    if not isinstance(url, str):
+        raise BadURL(f"a URL is a text, not {type(url).__name__}", url=str(url))
+    if any(ord(c) < 33 or ord(c) == 127 for c in url.strip()) and not url.strip().isprintable():
+        raise BadURL("the URL holds control characters", url=redact(url))
+    text = quote(url.strip(), safe=SAFE)
+    scheme, host, _ = origin_of(text)
+    if "://" not in text or not scheme:
+        raise BadURL(f"not a URL: {redact(url)}", url=redact(url), hint=f"did you mean https://{redact(url)} ?")
+    if scheme not in SCHEMES:
+        known = ", ".join(SCHEMES)
+        raise UnknownScheme(
+            f"no source for {scheme}:// addresses", url=redact(url), scheme=scheme, hint=f"there are: {known}"
+        )
+    if not host:
+        raise BadURL(f"the URL names no host: {redact(url)}", url=redact(url))
+    parts = urlsplit(text)
+    auth = options.auth
+    if parts.username is not None:
+        auth = auth or (unquote(parts.username), unquote(parts.password or ""))
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+    secret = list(options.headers)
+    named = {line.partition(":")[0].lower() for line in secret}
+    if auth is not None and "authorization" not in named:
+        secret.append(f"Authorization: {basic(*auth)}")
+    if options.cookies and "cookie" not in named:
+        secret.append(f"Cookie: {options.cookies}")
+    # A user agent of the user's own is for every hop; a default one as well.
+    agents = [line for line in secret if line.lower().startswith("user-agent:")]
+    secret = [line for line in secret if line not in agents]
+    public = tuple(agents) or (f"User-Agent: parpull/{__version__}",)
+    return Request(bare, home=origin_of(bare), public=public, secret=tuple(secret))
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an Authorization header (RFC 7617)."""
+    import binascii
+
+    raw = f"{user}:{password}".encode()
+    return "Basic " + binascii.b2a_base64(raw, newline=False).decode("ascii")
+
+
+def follow(request: Request, status: int, location: str | None) -> Request:
+    """The request for the next hop, or RedirectRefused.
+
+    Refused: no or a foreign Location, more than 10 hops, and http once https was
+    seen anywhere in the chain."""
+    shown = redact(location or "")
+
+    def refused(reason: str, hint: str | None = None) -> RedirectRefused:
+        return RedirectRefused(
+            f"a redirect to {shown or 'nowhere'} was not followed: {reason}",
+            url=redact(request.url),
+            location=shown,
+            reason=reason,
+            hint=hint,
+        )
+
+    if status not in FOLLOWED:
+        raise refused(f"status {status} is no redirect to follow")
+    if not location:
+        raise refused("it names no location")
+    try:
+        scheme, host, _ = origin_of(location)
+    except BadURL:
+        raise refused("its location is not a URL") from None
+    if scheme not in SCHEMES or not host:
+        raise refused(f"{scheme or 'no'} scheme")
+    if request.secure and scheme != "https":
+        raise refused("it leads from https to http", "ask the server's operator for an https address")
+    if request.hops >= MAX_HOPS:
+        raise refused(f"more than {MAX_HOPS} redirects")
+    return Request(
+        quote(location, safe=SAFE),
+        home=request.home,
+        public=request.public,
+        secret=request.secret,
+        hops=request.hops + 1,
+        secure=request.secure or scheme == "https",
+    )

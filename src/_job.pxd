@@ -1,0 +1,164 @@
+"""One fetch as Python's control plane and the reactor share it."""
+from libc.stdint cimport int64_t
+
+from ._landing cimport Ground, pthread_cond_t, pthread_mutex_t
+from ._planner cimport Plan
+
+
+cdef enum State:
+    RESOLVING       # no response accepted yet; at most one transfer
+    ASKED           # waiting for Python's answer to REDIRECTED, HEADERS or STALE
+    LANDING
+    ENDED
+
+
+cdef enum EventKind:
+    REDIRECTED      # the resolving response is a redirect; answer: request()
+    HEADERS         # the first good response; answer: begin()
+    STALE           # the resolved request no longer works; answer: request()
+    NOTE            # something worth telling; no answer
+    FINISHED        # the last event of a job: no transfer can write any more
+
+
+cdef enum CauseKind:
+    NONE
+    CANCELLED
+    TRANSPORT       # code: CURLcode
+    STATUS          # code: HTTP status
+    FLAWED          # code: Flaw, or one of the below
+    OTHER_OBJECT
+    RANGE_IGNORED
+    SILENT          # nothing arrived for stall_timeout
+    SINK            # code: errno
+    TOO_LARGE       # response headers over the limit
+    SURPLUS         # more or fewer bytes than the response said
+    DIFFERENT       # a repeated stream differs from what has landed
+
+
+cdef struct Cause:
+    CauseKind kind
+    int code
+    int status              # of the response, 0 without one
+
+
+cdef struct Event:
+    Event* next
+    int64_t job
+    EventKind kind
+    Cause cause
+    bint exhausted          # FINISHED: the cause was retried in vain
+    int64_t start, stop, total
+    int number              # NOTE: attempt; FINISHED: attempts made
+    double seconds          # NOTE: delay
+    char* text              # headers, location, message; malloc'd
+    char* address           # the server's address; malloc'd
+
+
+cdef struct Mailbox:        # reactor -> notifier
+    pthread_mutex_t lock
+    pthread_cond_t full
+    Event* head
+    Event* tail
+    bint closed
+
+
+cdef struct Span:           # the object's [start, stop) lies at offset `at` of the target
+    int64_t at
+    int64_t start
+    int64_t stop            # -1: to the end
+
+
+cdef struct Setting:        # one curl_easy_setopt
+    int option
+    int kind                # see SETTING_* in _job.pyx
+    int64_t number
+    char* text
+
+
+cdef struct Answer:         # Python's, until the reactor takes it over
+    char* url
+    char* headers           # lines
+    bint private_           # credentials may be sent: settings marked so apply
+    int generation
+    Ground* ground
+    int64_t total           # of the object, -1 unknown
+    char* etag
+    char* last_modified
+    bint stream             # one response holds it all
+    bint followed           # somebody reads along the front
+
+
+cdef struct Job:
+    int64_t id
+    Job* next               # the reactor's list
+    Answer answer
+    Event* last_event       # set aside, so that FINISHED never lacks memory
+    # Constant once submitted.
+    Setting* settings
+    int nsettings
+    Span* spans
+    int nspans
+    int limit               # connections
+    int retries
+    double retry_for
+    double stall_timeout
+    int64_t block
+    int64_t part_size
+    int64_t first_part
+    bint steal
+    # Taken over from the answer; the reactor's own from here on.
+    char* url
+    char* headers
+    bint private_
+    int generation
+    Ground* ground
+    int64_t total
+    char* etag
+    char* last_modified
+    bint stream
+    bint followed
+    Plan plan
+    State state
+    bint planned
+    bint proven             # the current generation has answered with bytes
+    bint plain              # ask without Range
+    bint unmatched          # If-Match is of no use here
+    bint pinned             # stay with `address`
+    bint complete           # a stream has ended as it should
+    int seats               # connections in use at most, <= limit
+    int fails               # failed attempts since the last good one
+    int attempts            # failed attempts altogether
+    double progressed       # when a byte last landed
+    double failed           # when a failure last counted
+    double refused          # when the server last refused a connection
+    double not_before       # backoff of the whole job
+    int64_t seen            # landed bytes at that time
+    double handshake        # seconds, smoothed
+    void* transfers
+    char* address
+    # Read by any thread.
+    int64_t requests
+    int64_t connections     # opened
+    int64_t active
+    int64_t failures
+    int64_t steals
+    int64_t hedges
+    int64_t wasted          # bytes received twice or thrown away
+
+
+cdef int mailbox_init(Mailbox* box) noexcept nogil
+cdef void mailbox_post(Mailbox* box, Event* event) noexcept nogil
+cdef void mailbox_close(Mailbox* box) noexcept nogil
+cdef list mailbox_wait(Mailbox* box, double seconds)
+cdef void mailbox_free(Mailbox* box) noexcept nogil
+
+
+cdef void job_take_request(Job* job) noexcept nogil
+cdef void job_take_target(Job* job) noexcept nogil
+
+
+cdef class JobHandle:
+    cdef Job job
+    cdef readonly object landing
+    cdef readonly bint submitted
+    cdef bint ended

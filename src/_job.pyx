@@ -1,0 +1,256 @@
+"""A job: one fetch, as Python's control plane and the reactor share it.
+
+Knows no libcurl: a setting is a number and a value. Python creates a job, hands
+it to the reactor, and from then on only answers its questions. An answer is
+written to `job.answer`, which the reactor does not read until the command that
+follows it; the command queue's lock orders the two sides. The last event
+of a job is FINISHED; before it the handle must not be freed (the Client keeps
+it in a table until then).
+"""
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset, strlen, memcpy
+
+from ._landing cimport Landing
+from ._planner cimport plan_free
+from .atomics cimport atomic_add, atomic_get
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_cond_destroy(pthread_cond_t*)
+    int pthread_cond_signal(pthread_cond_t*)
+
+cdef extern from "waiting.h" nogil:
+    int cond_init(pthread_cond_t*)
+    int cond_wait(pthread_cond_t*, pthread_mutex_t*, double seconds)
+
+SETTING_LONG, SETTING_OFF_T, SETTING_STRING, SETTING_SLIST = range(4)
+SETTING_PRIVATE = 8                 # or-ed in: only for the origin of the credentials
+
+EVENT_KINDS = ("redirected", "headers", "stale", "note", "finished")
+CAUSE_KINDS = ("", "cancelled", "transport", "status", "flawed", "other_object", "range_ignored",
+               "silent", "sink", "too_large", "surplus", "different")
+
+cdef int64_t handles = 0
+
+
+def live_jobs():
+    """How many JobHandles exist, for the leak gate."""
+    return atomic_get(&handles)
+
+
+cdef int mailbox_init(Mailbox* box) noexcept nogil:
+    memset(box, 0, sizeof(Mailbox))
+    return pthread_mutex_init(&box.lock, NULL) or cond_init(&box.full)
+
+
+cdef void mailbox_post(Mailbox* box, Event* event) noexcept nogil:
+    event.next = NULL
+    pthread_mutex_lock(&box.lock)
+    if box.tail is NULL:
+        box.head = event
+    else:
+        box.tail.next = event
+    box.tail = event
+    pthread_cond_signal(&box.full)
+    pthread_mutex_unlock(&box.lock)
+
+
+cdef void mailbox_close(Mailbox* box) noexcept nogil:
+    pthread_mutex_lock(&box.lock)
+    box.closed = True
+    pthread_cond_signal(&box.full)
+    pthread_mutex_unlock(&box.lock)
+
+
+cdef void mailbox_free(Mailbox* box) noexcept nogil:
+    cdef Event* event = box.head
+    cdef Event* gone
+    while event is not NULL:
+        gone, event = event, event.next
+        free(gone.text)
+        free(gone.address)
+        free(gone)
+    pthread_cond_destroy(&box.full)
+    pthread_mutex_destroy(&box.lock)
+
+
+cdef object text_of(const char* text):
+    return None if text is NULL else text[:strlen(text)].decode("latin-1")
+
+
+cdef list mailbox_wait(Mailbox* box, double seconds):
+    """All waiting events, oldest first, as dicts; [None] once the box is closed
+    and empty."""
+    cdef Event* event
+    cdef Event* gone
+    cdef bint closed
+    with nogil:
+        pthread_mutex_lock(&box.lock)
+        if box.head is NULL and not box.closed:
+            cond_wait(&box.full, &box.lock, seconds)
+        event = box.head
+        box.head = box.tail = NULL
+        closed = box.closed
+        pthread_mutex_unlock(&box.lock)
+    out = []
+    while event is not NULL:
+        out.append({
+            "job": event.job, "kind": EVENT_KINDS[<int>event.kind],
+            "cause": CAUSE_KINDS[<int>event.cause.kind], "code": event.cause.code,
+            "status": event.cause.status, "exhausted": bool(event.exhausted),
+            "start": event.start, "stop": event.stop, "total": event.total,
+            "number": event.number, "seconds": event.seconds,
+            "text": text_of(event.text), "address": text_of(event.address)})
+        gone, event = event, event.next
+        free(gone.text)
+        free(gone.address)
+        free(gone)
+    return [None] if closed and not out else out
+
+
+cdef void job_take_request(Job* job) noexcept nogil:
+    """Reactor: the answer's request becomes the job's."""
+    free(job.url)
+    free(job.headers)
+    job.url, job.headers = job.answer.url, job.answer.headers
+    job.answer.url = job.answer.headers = NULL
+    job.private_ = job.answer.private_
+    job.generation = job.answer.generation
+    job.proven = False
+
+
+cdef void job_take_target(Job* job) noexcept nogil:
+    """Reactor: the answer's target becomes the job's."""
+    job.ground = job.answer.ground
+    job.total = job.answer.total
+    job.etag, job.last_modified = job.answer.etag, job.answer.last_modified
+    job.answer.etag = job.answer.last_modified = NULL
+    job.stream = job.answer.stream
+    job.followed = job.answer.followed
+
+
+cdef char* duplicate(object value) except? NULL:
+    """A malloc'd copy of a str or bytes; NULL for None."""
+    cdef bytes raw
+    cdef char* copy
+    if value is None:
+        return NULL
+    raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    if b"\0" in raw:
+        raise ValueError("a text for libcurl must not contain NUL")
+    copy = <char*>malloc(len(raw) + 1)
+    if copy is NULL:
+        raise MemoryError
+    memcpy(copy, <const char*>raw, len(raw) + 1)
+    return copy
+
+
+cdef class JobHandle:
+    """Everything the reactor needs to know of one fetch.
+
+    `settings`: (option number, SETTING_* kind, value) each; `spans`: the object's
+    (start, stop) ranges in target order, stop None for its end."""
+
+    def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
+                  double retry_for=600.0, double stall_timeout=30.0, int64_t block=1 << 20,
+                  int64_t part_size=0, int64_t first_part=4 << 20, bint steal=True):
+        cdef int i
+        cdef int64_t at = 0
+        atomic_add(&handles, 1)
+        memset(&self.job, 0, sizeof(Job))
+        self.job.id = id
+        self.job.limit = self.job.seats = limit
+        self.job.retries = retries
+        self.job.retry_for = retry_for
+        self.job.stall_timeout = stall_timeout
+        self.job.block = block
+        self.job.part_size = part_size
+        self.job.first_part = first_part
+        self.job.steal = steal
+        self.job.total = -1
+        self.job.settings = <Setting*>calloc(len(settings) + 1, sizeof(Setting))
+        self.job.spans = <Span*>calloc(len(spans) + 1, sizeof(Span))
+        self.job.last_event = <Event*>calloc(1, sizeof(Event))
+        if self.job.settings is NULL or self.job.spans is NULL or self.job.last_event is NULL:
+            raise MemoryError
+        self.job.nsettings = len(settings)
+        for i, (option, kind, value) in enumerate(settings):
+            self.job.settings[i].option = option
+            self.job.settings[i].kind = kind
+            if kind & ~SETTING_PRIVATE in (SETTING_LONG, SETTING_OFF_T):
+                self.job.settings[i].number = value
+            else:
+                self.job.settings[i].text = duplicate(value)
+        self.job.nspans = len(spans)
+        for i, (start, stop) in enumerate(spans):
+            self.job.spans[i].at = at
+            self.job.spans[i].start = start
+            self.job.spans[i].stop = -1 if stop is None else stop
+            if stop is not None:
+                at += stop - start
+
+    def __dealloc__(self):
+        cdef int i
+        atomic_add(&handles, -1)
+        if self.submitted and not self.ended:
+            return              # the reactor still uses it: a leak is better than a crash
+        if self.job.settings is not NULL:
+            for i in range(self.job.nsettings):
+                free(self.job.settings[i].text)
+        free(self.job.settings)
+        free(self.job.spans)
+        free(self.job.last_event)
+        free(self.job.url)
+        free(self.job.headers)
+        free(self.job.etag)
+        free(self.job.last_modified)
+        free(self.job.answer.url)
+        free(self.job.answer.headers)
+        free(self.job.answer.etag)
+        free(self.job.answer.last_modified)
+        free(self.job.address)
+        plan_free(&self.job.plan)
+
+    def request(self, url, headers, *, bint private, int generation):
+        """Set the request: before submission, or as the answer to REDIRECTED or STALE
+        (then Reactor.answer_request must follow). `headers`: 'Name: value' texts."""
+        cdef Answer* answer = &self.job.answer
+        free(answer.url)
+        free(answer.headers)
+        answer.url = answer.headers = NULL
+        answer.url = duplicate(url)
+        answer.headers = duplicate("\n".join(headers))
+        answer.private_ = private
+        answer.generation = generation
+
+    def begin(self, Landing landing, *, int64_t total, etag=None, last_modified=None,
+              bint stream=False, bint followed=False):
+        """Set the target, the answer to HEADERS (Reactor.answer_begin must follow).
+        `total`: size of the object, -1 unknown."""
+        cdef Answer* answer = &self.job.answer
+        self.landing = landing
+        answer.ground = &landing.ground
+        answer.total = total
+        answer.etag = duplicate(etag)
+        answer.last_modified = duplicate(last_modified)
+        answer.stream = stream
+        answer.followed = followed
+
+    @property
+    def id(self):
+        return self.job.id
+
+    def finished(self):
+        """FINISHED was seen: the reactor has let go of the job."""
+        self.ended = True
+
+    def counters(self):
+        """Requests, connections opened, active, failures, steals, hedges, wasted bytes."""
+        cdef Job* job = &self.job
+        return (atomic_get(&job.requests), atomic_get(&job.connections), atomic_get(&job.active),
+                atomic_get(&job.failures), atomic_get(&job.steals), atomic_get(&job.hedges),
+                atomic_get(&job.wasted))

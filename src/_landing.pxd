@@ -1,0 +1,57 @@
+"""Where bytes come to rest: blocks, the front, memory and file writes."""
+from libc.stdint cimport int64_t, uint32_t
+
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+
+
+cdef struct Ground:                 # one target's landing ground
+    pthread_mutex_t lock            # guards filled, front_block and the Plan beside it
+    pthread_cond_t moved            # the front moved, or `closed` was set
+    int64_t size                    # -1: unknown, one stream, the front is its position
+    int64_t block
+    uint32_t* filled                # bytes in place per block
+    int64_t nblocks
+    int64_t front_block             # first block that is not full
+    int64_t front                   # contiguous prefix in place; atomic
+    int64_t landed                  # bytes in place altogether; atomic
+    int64_t waiters                 # how many threads wait for the front; atomic
+    int64_t closed                  # nothing more will land; atomic
+    char* base                      # memory, or NULL
+    int64_t capacity                # bytes at base
+    int fd                          # file, or -1
+    int direct_fd                   # the same file opened with O_DIRECT, or -1
+    int64_t align                   # what direct_fd wants of offsets and lengths
+    int error                       # errno of the first failed write
+
+
+cdef struct Writer:                 # one transfer's hand; reactor thread only
+    Ground* ground
+    int64_t position                # next byte to write
+    int64_t counted                 # everything below was reported to the ground
+    bint deferred                   # count nothing until finish(): length unproven
+    char* gather                    # file: the bytes of [gathered, position)
+    int64_t gathered
+
+
+cdef void ground_free(Ground* ground) noexcept nogil
+cdef void ground_count(Ground* ground, int64_t start, int64_t stop) noexcept nogil
+cdef void ground_close(Ground* ground) noexcept nogil
+cdef void ground_lock(Ground* ground) noexcept nogil
+cdef void ground_unlock(Ground* ground) noexcept nogil
+
+cdef int writer_open(Writer* writer, Ground* ground, int64_t position, bint deferred) noexcept nogil
+cdef int writer_put(Writer* writer, const char* data, int64_t size) noexcept nogil
+cdef int ground_same(Ground* ground, const char* data, int64_t size, int64_t position) noexcept nogil
+cdef int writer_sync(Writer* writer) noexcept nogil
+cdef int writer_finish(Writer* writer) noexcept nogil
+cdef void writer_close(Writer* writer) noexcept nogil
+
+
+cdef class Landing:
+    cdef Ground ground
+    cdef object held                # what keeps base or the descriptors alive

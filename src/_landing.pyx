@@ -1,0 +1,489 @@
+"""Landing: bytes at their final address, and how far they reach.
+
+Knows memory, file descriptors, blocks and the front. Knows nothing of HTTP, of
+libcurl or of who decides which bytes come next.
+
+Two parties share a Ground. The reactor thread writes through Writers, one per
+transfer, into disjoint ranges (the planner's claims see to that), so bytes are
+copied without a lock; it takes the mutex once a block, to count. Any other
+thread may wait for the front: it is published (release) after the bytes below
+it, so whoever reads it (acquire) may read them.
+
+A file is written by pwrite in gathered blocks: libcurl hands over 16 KiB at a
+time, which would cost twice the CPU. There is no mmap file sink: a file that is
+truncated by somebody else would be a SIGBUS on the reactor.
+"""
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, EINVAL, ENOSYS, EOPNOTSUPP, ENOSPC, errno
+from libc.stdint cimport int64_t, uint32_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from .atomics cimport atomic_acquire, atomic_add, atomic_get, atomic_publish, atomic_set
+
+import os
+
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_cond_destroy(pthread_cond_t*)
+    int pthread_cond_broadcast(pthread_cond_t*)
+
+cdef extern from "waiting.h" nogil:
+    int cond_init(pthread_cond_t*)
+    int cond_wait(pthread_cond_t*, pthread_mutex_t*, double seconds)
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
+    ssize_t pread(int fd, void* data, size_t size, int64_t offset)
+
+cdef extern from "mapping.h" nogil:
+    void* map_memory(size_t size, bint huge, bint reserve)
+    int unmap_memory(void* address, size_t size)
+    void keep_from_fork(void* address, size_t size, bint keep)
+    void* aligned(size_t size)
+    enum: MAPPING_HUGE_FROM
+
+cdef extern from "disk.h" nogil:
+    int64_t disk_type(int fd)
+    int disk_reserve(int fd, int64_t size)
+    int64_t disk_direct_align(int fd)
+
+cdef double SIGNAL_SECONDS = 0.1     # how soon a waiting main thread sees Ctrl-C
+
+
+# --- the ground ---------------------------------------------------------------
+
+cdef void ground_lock(Ground* ground) noexcept nogil:
+    pthread_mutex_lock(&ground.lock)
+
+
+cdef void ground_unlock(Ground* ground) noexcept nogil:
+    pthread_mutex_unlock(&ground.lock)
+
+
+cdef void ground_free(Ground* ground) noexcept nogil:
+    free(ground.filled)
+    ground.filled = NULL
+
+
+cdef inline int64_t block_size(const Ground* ground, int64_t index) noexcept nogil:
+    return min(ground.block, ground.size - index * ground.block)
+
+
+cdef void ground_count(Ground* ground, int64_t start, int64_t stop) noexcept nogil:
+    """[start, stop) is in place. The caller holds the lock; each byte is counted
+    once in the life of the ground."""
+    cdef int64_t index, upto, front
+    if stop <= start:
+        return
+    atomic_add(&ground.landed, stop - start)
+    if ground.size < 0:
+        front = stop
+    else:
+        index = start // ground.block
+        while start < stop:
+            upto = min((index + 1) * ground.block, stop)
+            ground.filled[index] += <uint32_t>(upto - start)
+            start = upto
+            index += 1
+        index = ground.front_block
+        while index < ground.nblocks and ground.filled[index] == block_size(ground, index):
+            index += 1
+        ground.front_block = index
+        front = min(index * ground.block, ground.size)
+    if front > atomic_get(&ground.front):
+        atomic_publish(&ground.front, front)
+        if atomic_get(&ground.waiters):
+            pthread_cond_broadcast(&ground.moved)
+
+
+cdef void ground_close(Ground* ground) noexcept nogil:
+    """Nothing more will land: wake whoever waits."""
+    pthread_mutex_lock(&ground.lock)
+    atomic_set(&ground.closed, 1)
+    pthread_cond_broadcast(&ground.moved)
+    pthread_mutex_unlock(&ground.lock)
+
+
+# --- writers: the reactor thread ------------------------------------------------
+
+cdef int writer_open(Writer* writer, Ground* ground, int64_t position, bint deferred) noexcept nogil:
+    """Begin at `position`. Return 0, or an errno."""
+    writer.ground = ground
+    writer.position = writer.counted = writer.gathered = position
+    writer.deferred = deferred
+    if ground.fd >= 0 and writer.gather is NULL:
+        writer.gather = <char*>aligned(ground.block)
+        if writer.gather is NULL:
+            return ENOSPC
+    return 0
+
+
+cdef int write_all(Writer* writer, const char* data, int64_t size, int64_t offset) noexcept nogil:
+    """pwrite the whole of it: the aligned middle through direct_fd where there
+    is one, the rest through the page cache. Return 0, or an errno."""
+    cdef Ground* ground = writer.ground
+    cdef ssize_t done
+    cdef int64_t step
+    cdef int fd
+    while size > 0:
+        fd, step = ground.fd, size
+        if (ground.direct_fd >= 0 and offset % ground.align == 0
+                and <uintptr_t>data % <uintptr_t>ground.align == 0 and size >= ground.align):
+            fd, step = ground.direct_fd, size - size % ground.align
+        done = pwrite(fd, data, step, offset)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            if errno == EINVAL and fd == ground.direct_fd:
+                ground.direct_fd = -1           # it promised more than it can
+                continue
+            return errno
+        if done == 0:
+            return ENOSPC
+        data += done
+        offset += done
+        size -= done
+    return 0
+
+
+cdef int flush(Writer* writer) noexcept nogil:
+    """Write what was gathered. Return 0, or an errno, kept in the ground."""
+    cdef int error
+    if writer.gather is NULL or writer.position == writer.gathered:
+        return 0
+    error = write_all(writer, writer.gather, writer.position - writer.gathered, writer.gathered)
+    if error:
+        if writer.ground.error == 0:
+            writer.ground.error = error
+        return error
+    writer.gathered = writer.position
+    return 0
+
+
+cdef int writer_put(Writer* writer, const char* data, int64_t size) noexcept nogil:
+    """Land `size` bytes at the writer's position. No lock: the range is claimed.
+    Return 0, or an errno."""
+    cdef Ground* ground = writer.ground
+    cdef int64_t room, step
+    cdef int error
+    if ground.base is not NULL:
+        if writer.position + size > ground.capacity:
+            ground.error = ENOSPC
+            return ENOSPC
+        memcpy(ground.base + writer.position, data, size)
+        writer.position += size
+        return 0
+    while size > 0:
+        # The gather buffer ends on a block boundary of the file, so that all
+        # but the first write of a part that begins inside a block is aligned.
+        room = ground.block - writer.gathered % ground.block - (writer.position - writer.gathered)
+        step = min(size, room)
+        memcpy(writer.gather + (writer.position - writer.gathered), data, step)
+        writer.position += step
+        data += step
+        size -= step
+        if step == room:
+            error = flush(writer)
+            if error:
+                return error
+    return 0
+
+
+cdef int ground_same(Ground* ground, const char* data, int64_t size, int64_t position) noexcept nogil:
+    """Whether `data` is what already lies at `position`: 1, 0, or -errno."""
+    cdef char[16384] copy
+    cdef ssize_t got
+    cdef int64_t step
+    if ground.base is not NULL:
+        return memcmp(ground.base + position, data, size) == 0
+    while size > 0:
+        step = min(size, <int64_t>sizeof(copy))
+        got = pread(ground.fd, copy, step, position)
+        if got <= 0:
+            return -errno if got < 0 else 0
+        if memcmp(copy, data, got) != 0:
+            return 0
+        data += got
+        position += got
+        size -= got
+    return 1
+
+
+cdef int writer_sync(Writer* writer) noexcept nogil:
+    """Put all bytes in place and count them, unless they are unproven. The
+    caller holds the lock. Return 0, or an errno."""
+    cdef int error
+    if writer.deferred or writer.position == writer.counted:
+        return 0
+    error = flush(writer)
+    if error:
+        return error
+    ground_count(writer.ground, writer.counted, writer.position)
+    writer.counted = writer.position
+    return 0
+
+
+cdef int writer_finish(Writer* writer) noexcept nogil:
+    """The response ended as it said it would: its bytes count."""
+    writer.deferred = False
+    return writer_sync(writer)
+
+
+cdef void writer_close(Writer* writer) noexcept nogil:
+    free(writer.gather)
+    memset(writer, 0, sizeof(Writer))
+
+
+# --- Python's side -------------------------------------------------------------
+
+cdef class Landing:
+    """The landing ground of one target, as Python sees it.
+
+    `Landing(size)` with size in bytes, or -1 while unknown; then exactly one of
+    into_memory, into_address, into_file. The object must outlive every transfer
+    that writes to it; `release()` drops the memory or descriptors afterwards."""
+
+    def __cinit__(self, int64_t size, int64_t block=1 << 20):
+        if size < -1 or block < 4096 or block & (block - 1):
+            raise ValueError("size >= -1; block: a power of two from 4096")
+        memset(&self.ground, 0, sizeof(Ground))
+        self.ground.fd = self.ground.direct_fd = -1
+        self.ground.size = size
+        self.ground.block = block
+        pthread_mutex_init(&self.ground.lock, NULL)
+        cond_init(&self.ground.moved)
+        if size >= 0:
+            self.ground.nblocks = (size + block - 1) // block
+            self.ground.filled = <uint32_t*>calloc(self.ground.nblocks + 1, sizeof(uint32_t))
+            if self.ground.filled is NULL:
+                raise MemoryError
+
+    def __dealloc__(self):
+        ground_free(&self.ground)
+        pthread_cond_destroy(&self.ground.moved)
+        pthread_mutex_destroy(&self.ground.lock)
+
+    def into_memory(self, buffer):
+        """Land in a writable C-contiguous buffer; it stays exported until release()."""
+        cdef Pinned pinned = Pinned(buffer)
+        self.held = pinned
+        self.ground.base = <char*>pinned.view.buf
+        self.ground.capacity = pinned.view.len
+
+    def into_address(self, uintptr_t address, int64_t capacity, owner):
+        """Land in `capacity` bytes at `address`; `owner` is kept alive until release()."""
+        self.held = owner
+        self.ground.base = <char*>address
+        self.ground.capacity = capacity
+
+    def into_file(self, int fd, *, int direct_fd=-1, int64_t align=0):
+        """Land in an open file by pwrite; whole blocks through `direct_fd` (opened
+        with O_DIRECT, needing `align`) where given. The caller closes both."""
+        self.ground.fd = fd
+        self.ground.direct_fd = direct_fd if align > 0 else -1
+        self.ground.align = align
+
+    def release(self):
+        """Drop the buffer. Only after the last transfer is gone."""
+        self.ground.base = NULL
+        self.ground.capacity = 0
+        self.ground.fd = self.ground.direct_fd = -1
+        self.held = None
+
+    def wait(self, int64_t offset, timeout=None):
+        """Wait until the front has reached `offset`, nothing more will land, or
+        `timeout` seconds are over; return the front. Signals interrupt it."""
+        cdef double left = -1.0 if timeout is None else timeout
+        cdef double step
+        cdef int64_t front
+        while True:
+            front = atomic_acquire(&self.ground.front)
+            if front >= offset or atomic_get(&self.ground.closed) or left == 0.0:
+                return atomic_acquire(&self.ground.front)
+            step = SIGNAL_SECONDS if left < 0 else min(left, SIGNAL_SECONDS)
+            with nogil:
+                pthread_mutex_lock(&self.ground.lock)
+                atomic_add(&self.ground.waiters, 1)
+                if atomic_get(&self.ground.front) < offset and not atomic_get(&self.ground.closed):
+                    cond_wait(&self.ground.moved, &self.ground.lock, step)
+                atomic_add(&self.ground.waiters, -1)
+                pthread_mutex_unlock(&self.ground.lock)
+            if left > 0:
+                left = max(0.0, left - step)
+            PyErr_CheckSignals()
+
+    def close(self):
+        """Nothing more will land: wake all who wait."""
+        ground_close(&self.ground)
+
+    def land(self, int64_t start, bytes data, *, bint deferred=False, bint finish=True):
+        """Land bytes as a transfer would (for tests and for stand-in sources)."""
+        cdef Writer writer
+        cdef const char* pointer = data
+        cdef int64_t size = len(data)
+        cdef int error
+        memset(&writer, 0, sizeof(Writer))
+        with nogil:
+            error = writer_open(&writer, &self.ground, start, deferred)
+            if not error:
+                error = writer_put(&writer, pointer, size)
+            if not error:
+                pthread_mutex_lock(&self.ground.lock)
+                error = writer_finish(&writer) if finish else writer_sync(&writer)
+                pthread_mutex_unlock(&self.ground.lock)
+            writer_close(&writer)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    @property
+    def size(self):
+        return self.ground.size
+
+    @property
+    def front(self):
+        """Length of the contiguous prefix in place, bytes."""
+        return atomic_acquire(&self.ground.front)
+
+    @property
+    def landed(self):
+        return atomic_get(&self.ground.landed)
+
+    @property
+    def closed(self):
+        return bool(atomic_get(&self.ground.closed))
+
+
+cdef class Pinned:
+    """An exported buffer, held until the object dies."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, buffer):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef int64_t mappings = 0           # live Mapping objects, for the leak gate
+
+
+def live_mappings():
+    """How many Mappings are not yet closed."""
+    return atomic_get(&mappings)
+
+
+cdef class Mapping:
+    """Private anonymous memory with the buffer protocol.
+
+    Huge pages from 4 MiB on: a shared mapping, or 4 KiB pages, cost three times
+    the CPU to fill; but three hundred small objects on huge pages cost 600 MiB.
+    A `reserve` mapping takes address space only, until it is touched: the place
+    for an object of unknown size. Not inherited by a fork until settle()."""
+    cdef char* address
+    cdef Py_ssize_t length
+    cdef size_t mapped
+    cdef Py_ssize_t exports
+
+    def __cinit__(self, Py_ssize_t size, *, bint reserve=False):
+        if size < 0:
+            raise ValueError("size must not be negative")
+        self.length = size
+        self.mapped = max(size, 1)
+        with nogil:
+            self.address = <char*>map_memory(self.mapped, size >= MAPPING_HUGE_FROM, reserve)
+        if self.address is NULL:
+            raise MemoryError(f"cannot map {size} bytes")
+        keep_from_fork(self.address, self.mapped, True)
+        atomic_add(&mappings, 1)
+
+    def __dealloc__(self):
+        self.unmap()
+
+    cdef void unmap(self) noexcept:
+        cdef char* address = self.address
+        if address is not NULL:
+            self.address = NULL
+            atomic_add(&mappings, -1)
+            with nogil:
+                unmap_memory(address, self.mapped)
+
+    def settle(self, Py_ssize_t size):
+        """All bytes are in place: keep the first `size`, give the rest of the
+        address space back, let forks inherit it."""
+        cdef size_t keep
+        if self.address is NULL or not 0 <= size <= self.length:
+            raise ValueError(f"cannot settle at {size} of {self.length} bytes")
+        keep = (max(size, 1) + 4095) & ~<size_t>4095
+        if keep < self.mapped:
+            unmap_memory(self.address + keep, self.mapped - keep)
+            self.mapped = keep
+        self.length = size
+        keep_from_fork(self.address, self.mapped, False)
+
+    def close(self):
+        """Unmap now; BufferError while a view is exported."""
+        if self.exports:
+            raise BufferError(f"{self.exports} views of this memory are still in use")
+        self.length = 0
+        self.unmap()
+
+    def __len__(self):
+        return self.length
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if self.address is NULL:
+            raise BufferError("this memory was closed")
+        PyBuffer_FillInfo(view, self, self.address, self.length, 0, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+
+
+cdef class Exporter:
+    """Gives the buffer of another object as its own (Python classes can't before
+    3.12). `source` is what is exported; while it is None, attach() has to give it."""
+    cdef public object source
+
+    def attach(self):
+        """The object to export, when it is first needed."""
+        raise BufferError("this memory was closed")
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if self.source is None:
+            self.source = self.attach()
+        PyObject_GetBuffer(self.source, view, flags)
+
+
+def file_system(int fd):
+    """The file system's magic number (statfs f_type), 0 where it is not known."""
+    return disk_type(fd)
+
+
+def reserve(int fd, int64_t size):
+    """Reserve disk space with fallocate(2); False where the file system can't.
+    OSError when there is no room."""
+    cdef int error
+    with nogil:
+        error = disk_reserve(fd, size)
+    if error in (EOPNOTSUPP, ENOSYS, EINVAL):
+        return False
+    if error:
+        raise OSError(error, os.strerror(error))
+    return True
+
+
+def direct_align(int fd):
+    """What O_DIRECT wants of offsets and lengths, bytes; 0: it is not possible."""
+    return disk_direct_align(fd)

@@ -1,0 +1,888 @@
+"""The reactor: one thread, one multi handle, every transfer of a Client.
+
+One reactor has one CURLM*, one thread, one command queue, one list of jobs. The
+thread is a bare pthread that never attaches to the interpreter: bytes land while
+Python holds the GIL. The only libcurl call from another thread is
+curl_multi_wakeup(). The loop:
+
+    1. obey the commands          3. reap what has ended
+    2. perform                    4. hand out parts        5. poll
+
+What may land where is the planner's; what a response is worth is _response's;
+redirects, credentials and destinations are Python's, which the reactor asks by
+posting an event and by then leaving the job alone until the answer comes.
+"""
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp
+
+from ._job cimport *
+from ._landing cimport *
+from ._planner cimport *
+from ._response cimport *
+from .atomics cimport atomic_acquire, atomic_add, atomic_get, atomic_set
+from .libcurl cimport *
+
+cdef extern from "waiting.h" nogil:
+    double monotonic()
+
+cdef extern from "threads.h" nogil:
+    int start_thread(void** handle, void* (*run)(void*) noexcept nogil, void* argument)
+    void join_thread(void* handle)
+    int open_socket(int family, int type, int protocol)
+    double wall_clock()
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+
+cdef int SETTING_ONLY_ORIGIN = 8
+cdef int64_t GOOD_ATTEMPT = 64 << 10    # an attempt that lands this much is no failure to count
+cdef int64_t ALIVE = 1 << 10            # fewer bytes in stall_timeout are silence
+cdef int EARLY_TRIES = 2                # retries while no server has ever answered
+cdef double REOPEN = 10.0               # seconds after a refusal until one more is tried
+cdef double TICK = 1.0
+
+include "transfer.pxi"
+
+
+# --- the core ---------------------------------------------------------------------
+
+cdef enum Order:
+    ADD
+    ANSWER_REQUEST
+    ANSWER_BEGIN
+    CANCEL
+    QUIT
+
+cdef struct Command:
+    Command* next
+    Order order
+    Job* job
+
+cdef struct Core:
+    CURLM* multi
+    void* thread
+    pthread_mutex_t lock        # guards the command list
+    Command* head
+    Command* tail
+    Mailbox events
+    Sockets sockets
+    Job* jobs
+    int limit                   # connections over all jobs
+    int active
+    long buffer_size
+    uint64_t dice
+    double now
+    bint quit
+
+
+cdef inline Transfer* lane_of(Job* job, int lane) noexcept nogil:
+    return &(<Transfer*>job.transfers)[lane]
+
+
+cdef void post(Core* core, Job* job, EventKind kind, const Cause* cause, char* text) noexcept nogil:
+    """Ask Python; takes over `text`. Without memory to ask the job ends."""
+    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    if event is NULL:
+        free(text)
+        out_of_memory(core, job)
+        return
+    event.job = job.id
+    event.kind = kind
+    if cause is not NULL:
+        event.cause = cause[0]
+    event.text = text
+    event.start = event.stop = event.total = -1
+    event.number = job.attempts
+    mailbox_post(&core.events, event)
+
+
+cdef void post_head(Core* core, Transfer* transfer) noexcept nogil:
+    """HEADERS: what the first good response says, with all of its headers."""
+    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    cdef curl_header* line = NULL
+    cdef size_t size = 1
+    cdef char* address = NULL
+    cdef long port = 0
+    if event is NULL:
+        out_of_memory(core, transfer.job)
+        return
+    while True:
+        line = curl_easy_nextheader(transfer.easy, CURLH_HEADER, -1, line)
+        if line is NULL:
+            break
+        size += strlen(line.name) + strlen(line.value) + 2
+    event.text = <char*>calloc(size, 1)
+    if event.text is not NULL:
+        while True:
+            line = curl_easy_nextheader(transfer.easy, CURLH_HEADER, -1, line)
+            if line is NULL:
+                break
+            strcat(event.text, line.name)
+            strcat(event.text, b":")
+            strcat(event.text, line.value)
+            strcat(event.text, b"\n")
+    curl_easy_getinfo(transfer.easy, CURLINFO_PRIMARY_IP, &address)
+    curl_easy_getinfo(transfer.easy, CURLINFO_PRIMARY_PORT, &port)
+    event.address = strdup(address) if address is not NULL else NULL
+    event.job = transfer.job.id
+    event.kind = HEADERS
+    event.cause.status = transfer.status
+    event.cause.code = <int>transfer.verdict.kind
+    event.start = transfer.verdict.start
+    event.stop = transfer.verdict.stop
+    event.total = transfer.verdict.total
+    event.number = transfer.generation
+    pin(transfer.job, address, port)
+    mailbox_post(&core.events, event)
+
+
+cdef void pin(Job* job, const char* address, long port) noexcept nogil:
+    """Remember the first server's address as CURLOPT_CONNECT_TO wants it."""
+    cdef size_t size
+    if address is NULL or job.address is not NULL:
+        return
+    size = strlen(address) + 32
+    job.address = <char*>malloc(size)
+    if job.address is not NULL:
+        if strchr(address, c':') is not NULL:
+            snprintf(job.address, size, b"::[%s]:%ld", address, port)
+        else:
+            snprintf(job.address, size, b"::%s:%ld", address, port)
+
+
+cdef void out_of_memory(Core* core, Job* job) noexcept nogil:
+    cdef Cause cause
+    memset(&cause, 0, sizeof(cause))
+    cause.kind = TRANSPORT
+    cause.code = CURLE_OUT_OF_MEMORY
+    end(core, job, &cause, False, NULL)
+
+
+cdef void end(Core* core, Job* job, const Cause* cause, bint exhausted, const char* message) noexcept nogil:
+    """The job is over: no transfer of it writes after this; tell Python."""
+    cdef int lane
+    cdef Job** link = &core.jobs
+    cdef Transfer* transfer
+    cdef Cause why
+    memset(&why, 0, sizeof(why))
+    if cause is not NULL:
+        why = cause[0]              # may lie in a transfer that is freed below
+    cdef Event* event = job.last_event
+    job.last_event = NULL
+    event.text = strdup(message) if message is not NULL and message[0] else NULL
+    for lane in range(job.limit):
+        transfer = lane_of(job, lane)
+        if transfer.phase != IDLE:
+            stop(core, transfer)
+            if job.ground is not NULL and transfer.writer.ground is not NULL:
+                ground_lock(job.ground)
+                if writer_sync(&transfer.writer) and why.kind == NONE:
+                    why.kind = SINK
+                    why.code = job.ground.error
+                ground_unlock(job.ground)
+        transfer_free(transfer)
+    free(job.transfers)
+    job.transfers = NULL
+    job.state = ENDED
+    if job.ground is not NULL:
+        ground_close(job.ground)
+    while link[0] is not NULL and link[0] is not job:
+        link = &link[0].next
+    if link[0] is job:
+        link[0] = job.next
+    event.job = job.id
+    event.kind = FINISHED
+    event.cause = why
+    event.exhausted = exhausted
+    event.number = job.attempts
+    event.start = event.stop = event.total = -1
+    mailbox_post(&core.events, event)       # the last touch: Python may free the job now
+
+
+cdef void stop(Core* core, Transfer* transfer) noexcept nogil:
+    if transfer.phase != IDLE:
+        core.active -= 1
+    transfer_stop(transfer, core.multi)
+
+
+# --- failures and retries --------------------------------------------------------------
+
+cdef bint others_copy(Job* job, Transfer* but) noexcept nogil:
+    cdef int lane
+    for lane in range(job.limit):
+        if lane_of(job, lane) != but and lane_of(job, lane).phase == COPYING:
+            return True
+    return False
+
+
+cdef bint hopeless(const Cause* cause) noexcept nogil:
+    """Whether asking again cannot help."""
+    if cause.kind != TRANSPORT:
+        return cause.kind in (DIFFERENT, TOO_LARGE)
+    return cause.code in (CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT, CURLE_PEER_FAILED_VERIFICATION,
+                          CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER, CURLE_SSL_CACERT_BADFILE,
+                          CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_ENGINE_NOTFOUND, CURLE_BAD_FUNCTION_ARGUMENT,
+                          CURLE_NOT_BUILT_IN, CURLE_UNKNOWN_OPTION, CURLE_INTERFACE_FAILED, CURLE_OUT_OF_MEMORY)
+
+
+cdef inline bint unreachable(const Cause* cause) noexcept nogil:
+    return cause.kind == TRANSPORT and cause.code in (
+        CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT)
+
+
+cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, double wait) noexcept nogil:
+    """An attempt failed after landing `landed` bytes: back off, or give up.
+    `wait`: seconds that the server asked for, or -1."""
+    cdef Job* job = transfer.job
+    cdef Event* event
+    cdef bint alone = not others_copy(job, transfer)
+    cdef bint refused = (landed == 0 and not transfer.judged
+                         or cause.kind == STATUS and cause.status in (429, 503))
+    cdef bint spent = core.now - job.progressed > job.retry_for
+    job.attempts += 1
+    atomic_add(&job.failures, 1)
+    transfer.attempts += 1
+    if landed >= GOOD_ATTEMPT:
+        transfer.attempts = 1
+        job.fails = 0
+    if hopeless(&cause):
+        end(core, job, &cause, False, transfer.message)
+        return
+    if refused and not alone:
+        # The server takes no more connections than those that work: keep those.
+        job.seats = max(job.seats - 1, 1)
+        job.refused = core.now
+    elif unreachable(&cause) and job.planned:
+        pass                            # the network is away: wait for it, up to retry_for
+    elif transfer.began >= job.failed:
+        # Attempts that were under way at the last counted failure are part of it.
+        job.fails += 1
+        job.failed = core.now
+        spent = spent or job.fails > job.retries or unreachable(&cause) and job.fails > EARLY_TRIES
+    if spent:
+        end(core, job, &cause, True, transfer.message)
+        return
+    core.dice = core.dice * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+    wait = plan_backoff(max(transfer.attempts, job.fails) - 1, wait, core.dice)
+    transfer.not_before = core.now + wait
+    if alone:
+        job.not_before = max(job.not_before, transfer.not_before)
+    event = <Event*>calloc(1, sizeof(Event))
+    if event is not NULL:
+        event.job = job.id
+        event.kind = NOTE
+        event.cause = cause
+        event.number = job.attempts
+        event.seconds = wait
+        event.start = event.stop = event.total = -1
+        event.text = strdup(transfer.message) if transfer.message[0] else NULL
+        mailbox_post(&core.events, event)
+
+
+# --- the end of a transfer ----------------------------------------------------------------
+
+cdef void measure(Transfer* transfer) noexcept nogil:
+    """Feed the planner: request gap, rate of one connection, handshake."""
+    cdef Job* job = transfer.job
+    cdef curl_off_t before = 0, first = 0, looked = 0
+    cdef long opened = 0
+    cdef double seconds = monotonic() - transfer.first_byte
+    curl_easy_getinfo(transfer.easy, CURLINFO_PRETRANSFER_TIME_T, &before)
+    curl_easy_getinfo(transfer.easy, CURLINFO_STARTTRANSFER_TIME_T, &first)
+    curl_easy_getinfo(transfer.easy, CURLINFO_NAMELOOKUP_TIME_T, &looked)
+    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &opened)
+    plan_measured(&job.plan, (first - before) * 1e-6,
+                  transfer.received / seconds if transfer.received >= GOOD_ATTEMPT and seconds > 0 else 0.0)
+    if opened > 0:
+        seconds = (before - looked) * 1e-6 + (first - before) * 1e-6
+        job.handshake += (seconds - job.handshake) * (0.25 if job.handshake > 0 else 1.0)
+
+
+cdef void settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
+    """A transfer that was landing bytes has ended: count what is in place, give
+    the rest of its part back."""
+    cdef Job* job = transfer.job
+    cdef Writer* writer = &transfer.writer
+    cdef Cause cause = transfer.fault
+    cdef int64_t landed
+    cdef int error = 0
+    cdef bint whole = writer.position == transfer.stop or (job.ground.size < 0 and code == CURLE_OK)
+    if cause.kind == NONE and not transfer.full:
+        if code != CURLE_OK:
+            cause.kind = TRANSPORT
+            cause.code = code
+        elif not whole:
+            cause.kind = SURPLUS            # it ended early and called that the end
+    ground_lock(job.ground)
+    if writer.deferred and cause.kind == NONE and whole and not transfer.full:
+        error = writer_finish(writer)
+    elif writer.deferred:
+        atomic_add(&job.wasted, writer.position - transfer.body_start)
+    else:
+        error = writer_sync(writer)
+    landed = writer.counted - transfer.body_start
+    plan_release(&job.plan, transfer.lane, writer.counted)
+    ground_unlock(job.ground)
+    if error:
+        cause.kind = SINK
+        cause.code = error
+    if cause.kind == SINK:
+        end(core, job, &cause, False, NULL)
+    elif cause.kind == NONE:
+        transfer.attempts = job.fails = 0
+        if job.seats < job.limit and core.now - job.refused > REOPEN:
+            job.seats += 1              # see whether the server has more room by now
+            job.refused = core.now
+        if job.stream:
+            job.complete = True
+    else:
+        cause.status = transfer.status
+        fail(core, transfer, cause, landed, -1.0)
+
+
+cdef void give_back_part(Transfer* transfer) noexcept nogil:
+    cdef Job* job = transfer.job
+    if job.planned:
+        ground_lock(job.ground)
+        plan_release(&job.plan, transfer.lane, transfer.start)
+        ground_unlock(job.ground)
+
+
+cdef void act(Core* core, Transfer* transfer) noexcept nogil:
+    """A response without bytes to land: do what its verdict asks for."""
+    cdef Job* job = transfer.job
+    cdef Verdict* verdict = &transfer.verdict
+    cdef bint stale = job.proven or transfer.generation != job.generation
+    cdef Cause cause
+    cdef char* location = NULL
+    cdef double wait = verdict.retry_after
+    memset(&cause, 0, sizeof(cause))
+    cause.kind = STATUS
+    cause.code = cause.status = transfer.status
+    if verdict.kind == EMPTY and not job.planned:
+        job.state = ASKED
+        post_head(core, transfer)
+    elif verdict.kind == MOVED and not stale:
+        curl_easy_getinfo(transfer.easy, CURLINFO_REDIRECT_URL, &location)
+        job.state = ASKED
+        post(core, job, REDIRECTED, &cause, strdup(location) if location is not NULL else NULL)
+    elif verdict.kind in (MOVED, EXPIRED, MISSING) and stale:
+        # Signed addresses run out: only the first to notice has it resolved anew.
+        if transfer.generation == job.generation and job.state == LANDING:
+            job.state = ASKED
+            post(core, job, STALE, &cause, NULL)
+    elif verdict.kind == PLAIN:
+        job.plain = True
+    elif verdict.kind == MATCH_FAILED and transfer.matched and not job.unmatched:
+        job.unmatched = True            # an unconditional range will show whether it changed
+    elif verdict.kind == EDGE and not transfer.pinned:
+        job.pinned = True
+        transfer.not_before = core.now + plan_backoff(0, -1.0, core.dice)
+    elif verdict.kind in (EDGE, CHANGED, EMPTY):
+        cause.kind = OTHER_OBJECT
+        end(core, job, &cause, False, header(transfer.easy, b"ETag"))
+    elif verdict.kind == AGAIN:
+        if verdict.retry_at >= 0:
+            wait = max(0.0, verdict.retry_at - wall_clock())
+        fail(core, transfer, cause, 0, wait)
+    elif verdict.kind == IGNORED:
+        cause.kind = RANGE_IGNORED
+        fail(core, transfer, cause, 0, -1.0)
+    elif verdict.kind == BROKEN:
+        cause.kind = FLAWED
+        cause.code = <int>verdict.flaw
+        if not job.planned:
+            end(core, job, &cause, False, NULL)
+        else:
+            fail(core, transfer, cause, 0, -1.0)
+    else:
+        end(core, job, &cause, False, NULL)
+
+
+cdef void reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
+    """libcurl is done with the transfer's request."""
+    cdef Job* job = transfer.job
+    cdef Phase phase
+    cdef Cause cause
+    if not transfer.judged and code == CURLE_OK:
+        head(transfer)                  # a response without a body
+    phase = transfer.phase
+    if transfer.judged:
+        measure(transfer)
+    if phase == WAITING and job.state == RESOLVING:
+        transfer.verdict.kind = EMPTY   # a stream that ended before its first byte
+        transfer.verdict.total = 0
+        phase = SKIPPING
+    stop(core, transfer)
+    if transfer.judged and transfer.verdict.kind in (LAND, STREAM) and transfer.writer.ground is not NULL:
+        if phase != COMPARING:
+            settle_copy(core, transfer, code)
+            return
+    give_back_part(transfer)
+    memset(&cause, 0, sizeof(cause))
+    if transfer.judged and transfer.verdict.kind not in (LAND, STREAM):
+        act(core, transfer)             # even when its body was cut or aborted
+        return
+    cause = transfer.fault
+    if cause.kind == NONE:
+        cause.kind = TRANSPORT
+        cause.code = code
+    cause.status = transfer.status
+    if cause.kind == SINK:
+        end(core, job, &cause, False, NULL)
+    else:
+        fail(core, transfer, cause, 0, -1.0)
+
+
+# --- handing out parts ----------------------------------------------------------------------
+
+cdef void launch(Core* core, Transfer* transfer, int64_t start, int64_t stop_, bint ranged) noexcept nogil:
+    cdef Cause cause
+    cdef CURLcode code
+    code = transfer_start(transfer, core.multi, &core.sockets, core.buffer_size, start, stop_, ranged)
+    if code == CURLE_OK:
+        core.active += 1
+        return
+    memset(&cause, 0, sizeof(cause))
+    cause.kind = TRANSPORT
+    cause.code = code
+    end(core, transfer.job, &cause, False, curl_easy_strerror(code))
+
+
+cdef void begin_job(Core* core, Job* job) noexcept nogil:
+    """The first request: already a useful range."""
+    cdef Span* span = &job.spans[0]
+    cdef int64_t length = job.part_size if job.part_size > 0 else job.first_part
+    if span.stop >= 0:
+        length = min(length, span.stop - span.start)
+    launch(core, lane_of(job, 0), 0, length, not job.plain)
+
+
+cdef bint assign(Core* core, Job* job) noexcept nogil:
+    """Give one idle lane of the job something to do. False: nothing was started."""
+    cdef int lane
+    cdef Transfer* transfer
+    cdef Part part
+    cdef Steal theft
+    cdef bint got
+    if job.state == RESOLVING and not job.planned:
+        if atomic_get(&job.active) or core.now < job.not_before:
+            return False
+        begin_job(core, job)
+        return True
+    if job.state != LANDING and not (job.state == RESOLVING and no_fresh(job)):
+        return False
+    if atomic_get(&job.active) >= job.seats or core.now < job.not_before:
+        return False
+    for lane in range(job.limit):
+        transfer = lane_of(job, lane)
+        if transfer.phase != IDLE or core.now < transfer.not_before:
+            continue
+        ground_lock(job.ground)
+        got = plan_take(&job.plan, lane, job.seats, job.followed, UNBOUNDED, &part)
+        if not got and job.steal and not job.stream and job.state == LANDING:
+            update_rates(job)
+            got = plan_steal(&job.plan, lane, job.handshake, &theft)
+            if got:
+                part = theft.part
+                lane_of(job, theft.victim).stop = part.start
+                atomic_add(&job.steals, 1)
+        ground_unlock(job.ground)
+        if not got:
+            return False
+        launch(core, transfer, part.start, part.stop, not job.stream)
+        return True
+    return False
+
+
+cdef bint no_fresh(Job* job) noexcept nogil:
+    """Whether no transfer is asking on behalf of an unproven generation."""
+    cdef int lane
+    for lane in range(job.limit):
+        if lane_of(job, lane).phase != IDLE and lane_of(job, lane).generation == job.generation:
+            return False
+    return True
+
+
+cdef void update_rates(Job* job) noexcept nogil:
+    cdef int lane
+    cdef Transfer* transfer
+    cdef double seconds
+    for lane in range(job.limit):
+        transfer = lane_of(job, lane)
+        if transfer.phase == COPYING:
+            seconds = monotonic() - transfer.first_byte
+            if seconds > 0.05:
+                job.plan.lanes[lane].rate = transfer.received / seconds
+
+
+cdef void look_after(Core* core, Job* job) noexcept nogil:
+    """Everything that is due for a job: questions, stalls, progress, its end."""
+    cdef int lane
+    cdef Transfer* transfer
+    cdef int64_t landed
+    for lane in range(job.limit):
+        transfer = lane_of(job, lane)
+        if transfer.phase == IDLE:
+            continue
+        if transfer.phase == WAITING:
+            transfer.marked = core.now
+            if job.state == RESOLVING:
+                job.state = ASKED
+                post_head(core, transfer)
+            continue
+        if transfer.phase == COPYING and not job.proven and transfer.generation == job.generation:
+            job.proven = True
+            if job.state == RESOLVING:
+                job.state = LANDING
+        if transfer.received - transfer.mark >= ALIVE:
+            transfer.mark = transfer.received
+            transfer.marked = core.now
+        elif core.now - transfer.marked > job.stall_timeout:
+            memset(&transfer.fault, 0, sizeof(Cause))
+            transfer.fault.kind = SILENT
+            reap(core, transfer, CURLE_OPERATION_TIMEDOUT)
+            if job.state == ENDED:
+                return
+    if not job.planned:
+        return
+    landed = atomic_get(&job.ground.landed)
+    if landed != job.seen:
+        job.seen = landed
+        job.progressed = core.now
+    if atomic_get(&job.ground.waiters):
+        publish(job)
+    if landed == job.ground.size or job.complete:
+        end(core, job, NULL, False, NULL)
+
+
+cdef void publish(Job* job) noexcept nogil:
+    """Somebody waits for the front: count what is in place, not only full blocks."""
+    cdef int lane
+    cdef Transfer* transfer
+    ground_lock(job.ground)
+    for lane in range(job.limit):
+        transfer = lane_of(job, lane)
+        if transfer.phase == COPYING and writer_sync(&transfer.writer):
+            transfer.fault.kind = SINK
+            transfer.fault.code = job.ground.error
+    ground_unlock(job.ground)
+
+
+# --- commands -----------------------------------------------------------------------------
+
+cdef void adopt(Core* core, Job* job) noexcept nogil:
+    """ADD: take a job over."""
+    cdef int lane
+    cdef Job** link = &core.jobs
+    job_take_request(job)
+    job.transfers = calloc(job.limit, sizeof(Transfer))
+    job.progressed = core.now
+    job.state = RESOLVING
+    if job.transfers is NULL:
+        job.limit = 0
+        out_of_memory(core, job)
+        return
+    for lane in range(job.limit):
+        lane_of(job, lane).job = job
+        lane_of(job, lane).lane = lane
+    job.next = NULL
+    while link[0] is not NULL:
+        link = &link[0].next
+    link[0] = job
+
+
+cdef void begin(Core* core, Job* job) noexcept nogil:
+    """ANSWER_BEGIN: there is ground. Make the plan, let the first body land."""
+    cdef Transfer* first = lane_of(job, 0)
+    cdef int64_t size, stop_
+    cdef int64_t* cuts
+    cdef int i
+    job_take_target(job)
+    size = job.ground.size if job.ground.size >= 0 else UNBOUNDED
+    cuts = <int64_t*>malloc(job.nspans * sizeof(int64_t))
+    if cuts is not NULL:
+        for i in range(1, job.nspans):
+            cuts[i - 1] = job.spans[i].at
+    if cuts is NULL or plan_init(&job.plan, size, job.block, UNBOUNDED if job.stream else job.part_size,
+                                 job.limit, cuts, job.nspans - 1) < 0:
+        free(cuts)
+        out_of_memory(core, job)
+        return
+    free(cuts)
+    job.planned = job.proven = True
+    job.progressed = core.now
+    job.state = LANDING
+    if size == 0:
+        end(core, job, NULL, False, NULL)
+        return
+    if first.phase != WAITING:
+        return                          # its response had no body: start over
+    stop_ = size if job.stream else min(first.body_stop, size)
+    plan_adopt(&job.plan, 0, 0, stop_)
+    first.stop = stop_
+    first.phase = COPYING
+    first.marked = core.now
+    if job.stream:
+        first.skip = job.spans[0].start
+    if begin_writing(first) == 0:
+        curl_easy_pause(first.easy, CURLPAUSE_CONT)
+    else:
+        end(core, job, &first.fault, False, NULL)
+
+
+cdef void obey(Core* core) noexcept nogil:
+    cdef Command* command
+    cdef Command* gone
+    cdef Cause cause
+    pthread_mutex_lock(&core.lock)
+    command = core.head
+    core.head = core.tail = NULL
+    pthread_mutex_unlock(&core.lock)
+    while command is not NULL:
+        if command.order == QUIT:
+            core.quit = True
+        elif command.order == ADD:
+            adopt(core, command.job)
+        elif command.job.state == ENDED:
+            pass
+        elif command.order == ANSWER_REQUEST:
+            job_take_request(command.job)
+            command.job.state = RESOLVING
+        elif command.order == ANSWER_BEGIN:
+            begin(core, command.job)
+        elif command.order == CANCEL:
+            memset(&cause, 0, sizeof(cause))
+            cause.kind = CANCELLED
+            end(core, command.job, &cause, False, NULL)
+        gone, command = command, command.next
+        free(gone)
+
+
+# --- the loop -----------------------------------------------------------------------------
+
+cdef void hand_out(Core* core) noexcept nogil:
+    """Round-robin over the jobs, a connection each, while the budget lasts."""
+    cdef Job* job
+    cdef Job* following
+    cdef bint started = True
+    while started and core.active < core.limit:
+        started = False
+        job = core.jobs
+        while job is not NULL and core.active < core.limit:
+            following = job.next
+            if assign(core, job):
+                started = True
+            job = following
+
+
+cdef int patience(Core* core) noexcept nogil:
+    """Milliseconds to poll at most: until the next backoff ends or the next tick."""
+    cdef double wait = TICK if core.jobs is not NULL else 60.0
+    cdef Job* job = core.jobs
+    cdef int lane
+    cdef double due
+    while job is not NULL:
+        for lane in range(job.limit):
+            if lane_of(job, lane).phase == IDLE:
+                due = lane_of(job, lane).not_before - core.now
+                if due > 0:
+                    wait = min(wait, due)
+        if job.not_before > core.now:
+            wait = min(wait, job.not_before - core.now)
+        wait = min(wait, max(job.stall_timeout / 4, 0.05))
+        job = job.next
+    return <int>(wait * 1000) + 1
+
+
+cdef void* run(void* argument) noexcept nogil:
+    cdef Core* core = <Core*>argument
+    cdef CURLMsg* message
+    cdef Transfer* transfer
+    cdef Job* job
+    cdef Job* following
+    cdef int running = 0, left = 0
+    cdef Cause cause
+    while True:
+        core.now = monotonic()
+        obey(core)
+        if core.quit:
+            break
+        curl_multi_perform(core.multi, &running)
+        core.now = monotonic()
+        while True:
+            message = curl_multi_info_read(core.multi, &left)
+            if message is NULL:
+                break
+            if message.msg == CURLMSG_DONE:
+                curl_easy_getinfo(message.easy_handle, CURLINFO_PRIVATE, &transfer)
+                reap(core, transfer, message_result(message))
+        job = core.jobs
+        while job is not NULL:
+            following = job.next
+            look_after(core, job)
+            job = following
+        hand_out(core)
+        curl_multi_poll(core.multi, NULL, 0, patience(core), NULL)
+    memset(&cause, 0, sizeof(cause))
+    cause.kind = CANCELLED
+    while core.jobs is not NULL:
+        end(core, core.jobs, &cause, False, NULL)
+    mailbox_close(&core.events)
+    return NULL
+
+
+# --- Python's side --------------------------------------------------------------------------
+
+cdef int64_t reactors = 0
+
+
+def live_reactors():
+    """How many reactor threads run, for the leak gate."""
+    return atomic_get(&reactors)
+
+
+cdef class Reactor:
+    """A thread that fetches. `limit`: connections over all of its jobs.
+
+    Every method may be called from any thread. `wait` belongs to one thread, the
+    Client's notifier."""
+    cdef Core* core
+
+    def __cinit__(self, int limit):
+        cdef long buffer_size = 1 << 20
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        self.core = <Core*>calloc(1, sizeof(Core))
+        if self.core is NULL:
+            raise MemoryError
+        pthread_mutex_init(&self.core.lock, NULL)
+        mailbox_init(&self.core.events)
+        self.core.limit = limit
+        self.core.dice = <uint64_t>(monotonic() * 1e9)
+        if curl_version_info(CURLVERSION_NOW).version_num < 0x080700:
+            # One buffer a handle then, not one a multi: bound their sum.
+            buffer_size = min(max((16 << 20) // limit, 256 << 10), 1 << 20)
+        self.core.buffer_size = buffer_size
+        self.core.multi = curl_multi_init()
+        if self.core.multi is NULL:
+            raise MemoryError
+        curl_multi_setopt(self.core.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, <long>limit)
+        curl_multi_setopt(self.core.multi, CURLMOPT_MAXCONNECTS, <long>limit)
+        curl_multi_setopt(self.core.multi, CURLMOPT_PIPELINING, <long>0)
+        if start_thread(&self.core.thread, run, self.core) != 0:
+            raise RuntimeError("cannot start the reactor thread")
+        atomic_add(&reactors, 1)
+
+    cdef int send(self, Order order, JobHandle handle) except -1:
+        cdef Command* command
+        if self.core is NULL:
+            raise RuntimeError("this reactor was closed")
+        command = <Command*>calloc(1, sizeof(Command))
+        if command is NULL:
+            raise MemoryError
+        command.order = order
+        command.job = &handle.job if handle is not None else NULL
+        pthread_mutex_lock(&self.core.lock)
+        if self.core.tail is NULL:
+            self.core.head = command
+        else:
+            self.core.tail.next = command
+        self.core.tail = command
+        pthread_mutex_unlock(&self.core.lock)
+        curl_multi_wakeup(self.core.multi)
+        return 0
+
+    def add(self, JobHandle handle not None):
+        """Start a job. Keep the handle until its FINISHED event."""
+        handle.submitted = True
+        self.send(ADD, handle)
+
+    def answer_request(self, JobHandle handle not None):
+        self.send(ANSWER_REQUEST, handle)
+
+    def answer_begin(self, JobHandle handle not None):
+        self.send(ANSWER_BEGIN, handle)
+
+    def cancel(self, JobHandle handle not None):
+        """Ask for the end of a job; FINISHED tells when nothing writes any more."""
+        self.send(CANCEL, handle)
+
+    def wait(self, double seconds=-1.0):
+        """Events as a list of dicts (see _job.mailbox_wait); blocks without the GIL."""
+        return mailbox_wait(&self.core.events, seconds)
+
+    def quit(self):
+        """End all jobs and the thread; after it, wait() returns [None] at last."""
+        self.send(QUIT, None)
+
+    def join(self):
+        """Wait for the thread and free everything. Nobody may be in wait()."""
+        cdef Core* core = self.core
+        if core is NULL:
+            return
+        with nogil:
+            join_thread(core.thread)
+        self.core = NULL
+        atomic_add(&reactors, -1)
+        with nogil:
+            curl_multi_cleanup(core.multi)
+            mailbox_free(&core.events)
+            free(core.sockets.fds)
+            pthread_mutex_destroy(&core.lock)
+            free(core)
+
+    def abandon(self):
+        """In a forked child, where the thread does not exist: close its sockets by
+        descriptor and forget the rest, which only the parent may touch."""
+        cdef int i
+        if self.core is NULL:
+            return
+        for i in range(self.core.sockets.used):
+            close(self.core.sockets.fds[i])
+        self.core = NULL
+        atomic_add(&reactors, -1)
+
+
+# --- what libcurl knows ------------------------------------------------------------------------
+
+def libcurl_version():
+    """libcurl's own version line."""
+    cdef const char* text = curl_version()
+    return text[:strlen(text)].decode("ascii")
+
+
+def libcurl_message(int code):
+    cdef const char* text = curl_easy_strerror(<CURLcode>code)
+    return text[:strlen(text)].decode("ascii")
+
+
+def option_kind(int option):
+    """(name, SETTING_* kind) of a CURLOPT number whose value is plain data, or None."""
+    cdef const curl_easyoption* found = curl_easy_option_by_id(<CURLoption>option)
+    if found is NULL:
+        return None
+    name = found.name[:strlen(found.name)].decode("ascii")
+    kind = {CURLOT_LONG: 0, CURLOT_VALUES: 0, CURLOT_OFF_T: 1, CURLOT_STRING: 2, CURLOT_SLIST: 3}.get(found.type)
+    return None if kind is None else (name, kind)
+
+
+def option_number(str name):
+    """The CURLOPT number of an option's name without CURLOPT_."""
+    cdef bytes raw = name.encode("ascii")
+    cdef const curl_easyoption* found = curl_easy_option_by_name(raw)
+    if found is NULL:
+        raise KeyError(name)
+    return <int>found.id
+
+
+if curl_global_init(CURL_GLOBAL_ALL) != 0:
+    raise ImportError("libcurl's curl_global_init failed")
