@@ -1,0 +1,46 @@
+"""Certificates for the test servers, from an authority that lives for one run.
+
+Writes PEM files into a folder and returns their paths. `certify` makes a certificate in one of four
+conditions: valid, expired, for another host, or signed by an authority nobody trusts. Knows trustme
+only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, get_args
+
+import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Condition = Literal["valid", "expired", "wrong-host", "untrusted"]
+CONDITIONS: tuple[str, ...] = get_args(Condition)
+HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Paths of a server's certificate chain and key, and of the authority a client should trust."""
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+
+def certify(folder: Path, condition: Condition = "valid") -> Certificate:
+    """Make an authority and one server certificate in `folder`."""
+    authority = trustme.CA()
+    signer = trustme.CA() if condition == "untrusted" else authority
+    hosts = ("elsewhere.invalid",) if condition == "wrong-host" else HOSTS
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    ends = yesterday if condition == "expired" else None
+    server = signer.issue_cert(*hosts, not_after=ends)
+    made = Certificate(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    authority.cert_pem.write_to_path(str(made.ca_file))
+    server.private_key_pem.write_to_path(str(made.key_file))
+    for number, blob in enumerate(server.cert_chain_pems):
+        blob.write_to_path(str(made.cert_file), append=number > 0)
+    return made
