@@ -29,6 +29,8 @@ __all__ = ["failure", "failure_of"]
 
 # libcurl's result codes: https://curl.se/libcurl/c/libcurl-errors.html
 BAD_URL, NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT, NO_MEMORY = 3, 5, 6, 7, 28, 27
+UNREACHABLE = {NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT}
+NOT_HTTP = {1, 8}  # the scheme was checked before, so 1 means HTTP/0.9
 TLS = {35, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
 TLS_HINTS = {
     60: "if the authority is a private one, name its file: ca_file= (--cacert)",
@@ -79,8 +81,8 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
     something had worked before or a server had answered, else that failure itself."""
     last = failure_of(event, **about)
     attempts = event["number"]
-    never = isinstance(last, (ConnectFailed, TLSFailed)) and not started
-    if not event["exhausted"] or never or retries == 0:
+    never = isinstance(last, (ConnectFailed, TLSFailed)) and last.code in UNREACHABLE | TLS and not started
+    if not event["exhausted"] or never or retries == 0 or isinstance(last, ObjectChanged):
         last.attempts = attempts  # type: ignore[attr-defined]
         return last
     error = RetriesExhausted(
@@ -100,6 +102,8 @@ def _transport(code: int, text: str | None, url: str) -> ParpullError:
         return TransferError("libcurl ran out of memory", url=url)
     if code == BAD_URL:
         return BadURL(f"not a URL: {url}", url=url)
+    if code in NOT_HTTP:
+        return BadResponse(f"the answer is no proper HTTP: {message}", url=url, reason="not HTTP")
     if code in TLS:
         return TLSFailed(f"no secure connection: {message}", url=url, code=code, hint=TLS_HINTS.get(code))
     hint = {

@@ -46,6 +46,7 @@ cdef int SETTING_ONLY_ORIGIN = 8
 cdef int64_t GOOD_ATTEMPT = 64 << 10    # an attempt that lands this much is no failure to count
 cdef int64_t ALIVE = 1 << 10            # fewer bytes in stall_timeout are silence
 cdef int EARLY_TRIES = 2                # retries while no server has ever answered
+cdef int64_t SMALL_PART = 512 << 10
 cdef double REOPEN = 10.0               # seconds after a refusal until one more is tried
 cdef double TICK = 1.0
 
@@ -243,10 +244,11 @@ cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, doub
     `wait`: seconds that the server asked for, or -1."""
     cdef Job* job = transfer.job
     cdef Event* event
-    cdef bint alone = not others_copy(job, transfer)
+    cdef bint alone = not others_copy(job, transfer) and job.progressed < transfer.began
     cdef bint refused = (landed == 0 and not transfer.judged
-                         or cause.kind == STATUS and cause.status in (429, 503))
-    cdef bint spent = core.now - job.progressed > job.retry_for
+                         or cause.kind == STATUS and cause.status in (429, 503)
+                         or cause.kind == OTHER_OBJECT)
+    cdef bint spent = core.now - job.progressed + (max(wait, 0.0) if alone else 0.0) > job.retry_for
     job.attempts += 1
     atomic_add(&job.failures, 1)
     transfer.attempts += 1
@@ -266,7 +268,9 @@ cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, doub
         # Attempts that were under way at the last counted failure are part of it.
         job.fails += 1
         job.failed = core.now
-        spent = spent or job.fails > job.retries or unreachable(&cause) and job.fails > EARLY_TRIES
+        spent = spent or job.fails > job.retries
+        if unreachable(&cause) or cause.kind == OTHER_OBJECT:
+            spent = spent or job.fails > EARLY_TRIES
     if spent:
         end(core, job, &cause, True, transfer.message)
         return
@@ -306,6 +310,16 @@ cdef void measure(Transfer* transfer) noexcept nogil:
         job.handshake += (seconds - job.handshake) * (0.25 if job.handshake > 0 else 1.0)
 
 
+cdef void prove(Transfer* transfer) noexcept nogil:
+    """A response with bytes shows that its generation's address works."""
+    cdef Job* job = transfer.job
+    if (transfer.judged and transfer.verdict.kind in (LAND, STREAM) and job.planned
+            and transfer.generation == job.generation and not job.proven):
+        job.proven = True
+        if job.state == RESOLVING:
+            job.state = LANDING
+
+
 cdef void settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
     """A transfer that was landing bytes has ended: count what is in place, give
     the rest of its part back."""
@@ -329,6 +343,8 @@ cdef void settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept no
     else:
         error = writer_sync(writer)
     landed = writer.counted - transfer.body_start
+    if landed > 0:
+        job.progressed = core.now
     plan_release(&job.plan, transfer.lane, writer.counted)
     ground_unlock(job.ground)
     if error:
@@ -381,12 +397,21 @@ cdef void act(Core* core, Transfer* transfer) noexcept nogil:
             post(core, job, STALE, &cause, NULL)
     elif verdict.kind == PLAIN:
         job.plain = True
-    elif verdict.kind == MATCH_FAILED and transfer.matched and not job.unmatched:
+    elif (verdict.kind == REFUSED and transfer.status == 416 and not job.planned
+            and verdict.total < 0 and job.part_size != SMALL_PART):
+        # Neither a range nor the whole: some servers refuse what is long.
+        job.plain = False
+        job.part_size = SMALL_PART
+    elif verdict.kind == MATCH_FAILED and transfer.matched:
         job.unmatched = True            # an unconditional range will show whether it changed
     elif verdict.kind == EDGE and not transfer.pinned:
         job.pinned = True
         transfer.not_before = core.now + plan_backoff(0, -1.0, core.dice)
-    elif verdict.kind in (EDGE, CHANGED, EMPTY):
+    elif verdict.kind == EDGE:
+        # Its connection dies with the unread body; those that match go on.
+        cause.kind = OTHER_OBJECT
+        fail(core, transfer, cause, 0, -1.0)
+    elif verdict.kind in (CHANGED, EMPTY):
         cause.kind = OTHER_OBJECT
         end(core, job, &cause, False, header(transfer.easy, b"ETag"))
     elif verdict.kind == AGAIN:
@@ -417,6 +442,7 @@ cdef void reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
     phase = transfer.phase
     if transfer.judged:
         measure(transfer)
+        prove(transfer)
     if phase == WAITING and job.state == RESOLVING:
         transfer.verdict.kind = EMPTY   # a stream that ended before its first byte
         transfer.verdict.total = 0
@@ -539,10 +565,7 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
                 job.state = ASKED
                 post_head(core, transfer)
             continue
-        if transfer.phase == COPYING and not job.proven and transfer.generation == job.generation:
-            job.proven = True
-            if job.state == RESOLVING:
-                job.state = LANDING
+        prove(transfer)
         if transfer.received - transfer.mark >= ALIVE:
             transfer.mark = transfer.received
             transfer.marked = core.now

@@ -6,7 +6,7 @@ cdef enum Kind:
     LAND            # 206: land [start, stop)
     STREAM          # 200 to the first request: land from offset 0 of the object
     EMPTY           # the object has no bytes
-    MOVED           # 3xx with a Location
+    MOVED           # 3xx
     PLAIN           # this range is not to be had; ask once without Range
     AGAIN           # a passing failure: back off and try again
     EXPIRED         # 401, 403, 410: the resolved request may be stale
@@ -31,6 +31,7 @@ cdef enum Flaw:
     MULTIPART
     NO_VALIDATOR
     BAD_LENGTH
+    TOTAL_DIFFERS
 
 
 cdef struct Headers:        # NULL where absent

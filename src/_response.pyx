@@ -90,6 +90,9 @@ cdef void compare(const Headers* headers, const Expect* expect, Verdict* verdict
     cdef bint agrees
     if expect.total >= 0 and verdict.total >= 0 and verdict.total != expect.total:
         verdict.kind = CHANGED
+        if expect.etag is not NULL and headers.etag is not NULL and strcmp(headers.etag, expect.etag) == 0:
+            verdict.kind = BROKEN           # the same version can't have two lengths
+            verdict.flaw = TOTAL_DIFFERS
         return
     if expect.etag is not NULL and headers.etag is not NULL:
         agrees = strcmp(headers.etag, expect.etag) == 0
@@ -176,8 +179,10 @@ cdef void judge_whole(const Headers* headers, const Expect* expect, Verdict* ver
 
 
 cdef void judge_unsatisfiable(const Headers* headers, const Expect* expect, Verdict* verdict) noexcept nogil:
-    verdict.kind = BROKEN if not expect.first else PLAIN
-    verdict.flaw = BAD_CONTENT_RANGE
+    if not expect.first:
+        verdict.kind = AGAIN
+    else:
+        verdict.kind = PLAIN if expect.start >= 0 else REFUSED
     if headers.content_range is not NULL and content_range(
             headers.content_range, &verdict.start, &verdict.stop, &verdict.total):
         if verdict.total >= 0 and expect.total >= 0 and verdict.total != expect.total:
@@ -202,12 +207,12 @@ cdef void judge(int status, const Headers* headers, const Expect* expect,
     elif status == 200 or status == 203:
         judge_whole(headers, expect, verdict)
     elif status == 204:
-        verdict.kind = EMPTY if expect.first else BROKEN
+        verdict.kind = EMPTY if expect.first else AGAIN
         verdict.total = 0
     elif status == 416:
         judge_unsatisfiable(headers, expect, verdict)
     elif 300 <= status < 400:
-        verdict.kind = MOVED if headers.location is not NULL else REFUSED
+        verdict.kind = MOVED
     elif status in (401, 403, 410):
         verdict.kind = EXPIRED
     elif status == 404:
@@ -281,7 +286,8 @@ KINDS = ("land", "stream", "empty", "moved", "plain", "again", "expired", "missi
 FLAWS = ("", "no Content-Range", "malformed Content-Range", "Content-Range starts elsewhere",
          "Content-Range ends beyond the part", "the total size is not said",
          "Content-Length contradicts Content-Range", "the content is encoded",
-         "multipart/byteranges", "no validator to compare", "malformed Content-Length")
+         "multipart/byteranges", "no validator to compare", "malformed Content-Length",
+         "another total under the same validator")
 
 
 cdef inline const char* text_or_null(object value) except? NULL:

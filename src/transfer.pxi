@@ -150,6 +150,7 @@ cdef void head(Transfer* transfer) noexcept nogil:
         transfer.body_stop = verdict.stop - shift
         transfer.phase = COPYING if job.planned else WAITING
     elif verdict.kind == STREAM:
+        transfer.ranged = False         # the range was asked for, but not given
         transfer.body_stop = -1
         if not job.planned:
             transfer.phase = WAITING

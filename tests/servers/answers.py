@@ -181,6 +181,8 @@ def right_answer(ask: Ask) -> Answer:
 
 def note(status: int, text: str = "") -> Answer:
     """A short answer that is no object."""
+    if status == 204:
+        return Answer(status, (), ())
     return Answer(status, (("Content-Type", "text/plain"),), (text.encode() or b"%d\n" % status,))
 
 

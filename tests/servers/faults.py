@@ -170,6 +170,7 @@ def change(ask: Ask, *, by: int = 1, grow: int = 0, silent: bool = False) -> Ans
     if not silent:
         return right_answer(changed)
     old = right_answer(ask)
+    changed = replace(changed, manner=replace(ask.manner, if_match="ignore"))
     return replace(old, body=right_answer(changed).body) if old.status in {200, 206} else old
 
 

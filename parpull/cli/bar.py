@@ -1,0 +1,279 @@
+"""The bar on a terminal: a line for each object under way, and one for their sum.
+
+rich moves the cursor and counts cells; what a line holds is decided here, since
+columns must leave one by one as the terminal gets narrow, and lines as it gets
+low. What has ended scrolls away above as a plain line. rich is imported when the
+bar first shows, so that a quick fetch does not pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .display import Lines, Meter, Totals, time_left
+from .text import clean, human_rate, human_size, pair, plural
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.live import Live
+    from rich.text import Text
+
+    from ..download import Progress
+    from .outcome import Item
+
+__all__ = ["Bar"]
+
+FIRST = 0.3  # seconds without a bar: most fetches that short need none
+WINDOW = 3.0  # seconds that the speed is taken over
+MIN_NAME, MIN_BAR, MAX_BAR = 10, 8, 40
+# In the order in which they get room. The name is always there.
+COLUMNS = ("percent", "speed", "left", "bar", "sizes", "connections", "retries")
+ORDER = ("bar", "percent", "sizes", "speed", "left", "connections", "retries")
+LEAST = {"percent": 4, "speed": 10, "left": 5, "sizes": 8, "connections": 3}  # so that little moves
+STYLES = {"sizes": "", "speed": "green", "left": "cyan", "connections": "dim", "retries": "yellow"}
+
+
+class Row:
+    """One line: a name and what stands in the columns, "" for nothing."""
+
+    def __init__(self, name: str, *, total: bool = False) -> None:
+        self.name = name
+        self.total = total
+        self.note = ""  # in place of all columns
+        self.fraction: float | None = None
+        self.cells: dict[str, str] = {}
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        landed: int,
+        size: int | None,
+        speed: float,
+        connections: int,
+        retries: int,
+        total: bool = False,
+    ) -> Row:
+        """The line of something under way."""
+        row = cls(name, total=total)
+        row.fraction = None if size is None else landed / size if size else 1.0
+        row.cells = {
+            "percent": "" if row.fraction is None else f"{int(row.fraction * 100)}%",
+            "sizes": human_size(landed) if size is None else pair(landed, size),
+            "speed": human_rate(speed),
+            "left": time_left(landed, size, speed),
+            "connections": f"×{connections}",
+            "retries": plural(retries, "retry", "retries") if retries else "",
+        }
+        return row
+
+
+class Bar(Lines):
+    """Lines, with a bar below them that redraws."""
+
+    period = 0.1
+
+    def __init__(self, items: Sequence[Item], *, verbose: bool) -> None:
+        super().__init__(items, verbose=verbose)
+        self._totals = Totals(items, WINDOW)
+        self._meters = {item.number: Meter(WINDOW) for item in items}
+        self._since = time.monotonic()
+        self._live: Live | None = None
+        self._closed = False
+        self._widths = dict(LEAST)
+        self._shared = _alike([item.name for item in items])
+
+    def line(self, text: str) -> None:
+        """Print it above the bar."""
+        if self._live is None:
+            super().line(text)
+        else:
+            self._live.console.print(clean(text), soft_wrap=True)
+
+    def close(self) -> None:
+        """Remove the bar, show the cursor."""
+        self._closed = True
+        self._hide()
+
+    def _hide(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _tick(self, now: float) -> None:
+        under_way = self._totals.update(now)
+        speeds = {item.number: self._meters[item.number].add(now, p.landed) for item, p in under_way}
+        if now - self._since < FIRST or self._closed or not under_way or not _foreground():
+            self._hide()
+            return
+        live = self._live or self._start()
+        width, height = live.console.size
+        rows = self._rows(under_way, speeds, height - 1)
+        live.update(self._draw(rows, width - 1, now, plain=not live.console.encoding.startswith("utf")), refresh=True)
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._live.start()
+        return self._live
+
+    # --- which lines ------------------------------------------------------------------
+
+    def _rows(self, under_way: list[tuple[Item, Progress]], speeds: dict[int, float], height: int) -> list[Row]:
+        """The lines that fit: those at work first, then those that wait, counted
+        where there is no room for them."""
+        several = len(self.items) > 1
+        room = max(height - several, 1)
+        at_work = [(item, p) for item, p in under_way if p.connections or p.landed]
+        waiting = [item for item, p in under_way if not (p.connections or p.landed)]
+        if len(under_way) > room:
+            room -= 1
+        rows = [self._row(item, p, speeds[item.number]) for item, p in at_work[:room]]
+        for item in waiting[: room - len(rows)]:
+            row = Row(item.name)
+            row.note = "waiting"
+            rows.append(row)
+        hidden = len(under_way) - len(rows)
+        if hidden:
+            row = Row("")
+            row.note = f"and {hidden} more" + (", waiting" if len(at_work) <= len(rows) else "")
+            rows.append(row)
+        if several:
+            totals = self._totals
+            rows.append(
+                Row.of(
+                    f"{totals.done} of {len(self.items)} done",
+                    landed=totals.landed,
+                    size=totals.size,
+                    speed=totals.speed,
+                    connections=totals.connections,
+                    retries=totals.retries,
+                    total=True,
+                )
+            )
+        return rows
+
+    @staticmethod
+    def _row(item: Item, p: Progress, speed: float) -> Row:
+        if not p.landed and p.size is None:
+            row = Row(item.name)
+            row.note = "connecting"
+            return row
+        if p.size is not None and p.landed >= p.size:
+            speed = 0.0  # it is being proven or named: nothing arrives any more
+        return Row.of(
+            item.name, landed=p.landed, size=p.size, speed=speed, connections=p.connections, retries=p.retries
+        )
+
+    # --- how they look ------------------------------------------------------------------
+
+    def _draw(self, rows: list[Row], width: int, now: float, *, plain: bool) -> Text:
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        for row in rows:
+            for column, cell in row.cells.items():
+                self._widths[column] = max(self._widths.get(column, 0), len(cell))
+        longest = max(cell_len(row.name) for row in rows)
+        columns, name_width, bar_width = self._layout(width, longest)
+        skip = self._shared if longest > name_width else 0
+        text = Text(no_wrap=True, overflow="crop", end="")
+        for i, row in enumerate(rows):
+            if i:
+                text.append("\n")
+            style = "bold" if row.total else ""
+            text.append(fit(row.name, name_width, 0 if row.total else skip), style)
+            if row.note:
+                text.append((" " + row.note)[: max(width - name_width, 0)], "dim")
+                continue
+            for column in columns:
+                text.append(" ")
+                if column == "bar":
+                    _append_bar(text, row.fraction, bar_width, now, plain=plain)
+                else:
+                    cell = row.cells[column].rjust(self._widths[column])
+                    text.append(cell.replace("×", "x") if plain else cell, STYLES.get(column, "") or style)
+        return text
+
+    def _layout(self, width: int, longest: int) -> tuple[list[str], int, int]:
+        """(columns, the name's width, the bar's) for so many cells."""
+        name = min(longest, MIN_NAME)
+        room = width - name
+        chosen = set()
+        for column in COLUMNS:
+            needed = 1 + (MIN_BAR if column == "bar" else self._widths.get(column, 0))
+            if needed == 1:
+                continue  # retries, while there are none
+            if needed > room:
+                break
+            chosen.add(column)
+            room -= needed
+        bar = MIN_BAR if "bar" in chosen else 0
+        # A third of what is left goes to the name, as far as it needs it.
+        extra = min(longest - name, room if not bar else max(room * 2 // 3, 0))
+        name, room = name + extra, room - extra
+        if bar:
+            grown = min(bar + room, MAX_BAR)
+            room -= grown - bar
+            bar = grown
+        return [column for column in ORDER if column in chosen], min(name + min(room, longest - name), width), bar
+
+
+def _alike(names: Sequence[str]) -> int:
+    """How many characters all of several names begin with."""
+    low, high = min(names), max(names)
+    return 0 if len(names) < 2 else next((i for i, c in enumerate(low) if high[i : i + 1] != c), len(low))
+
+
+def fit(name: str, width: int, skip: int) -> str:
+    """The name in exactly so many cells. Of names that begin alike (shards) it is the
+    rest that tells them apart: `skip` characters make room for it. Else the middle
+    goes, and the ending stays."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(name) <= width and not skip:
+        return set_cell_size(name, width)
+    if skip > 1:
+        name = "…" + name[skip:]
+        if cell_len(name) > width:
+            name = set_cell_size(name, max(width - 1, 0)).rstrip() + "…"
+    elif cell_len(name) > width:
+        tail = name[len(name) - (width - 1) * 2 // 3 :]
+        while cell_len(tail) > (width - 1) * 2 // 3:
+            tail = tail[1:]
+        name = set_cell_size(name, max(width - 1 - cell_len(tail), 0)) + "…" + tail
+    return set_cell_size(name, width)
+
+
+def _append_bar(text: Text, fraction: float | None, width: int, now: float, *, plain: bool) -> None:
+    """The bar itself; where the size is unknown, something that moves."""
+    full, half, rest = ("#", "-", "-") if plain else ("━", "╸", "─")
+    if fraction is None:
+        at = int(now * 8) % width
+        text.append(rest * at, "dim")
+        text.append(full, "blue")
+        text.append(rest * (width - at - 1), "dim")
+        return
+    halves = int(width * 2 * min(fraction, 1.0))
+    done = full * (halves // 2) + (half if halves % 2 else "")
+    text.append(done, "blue")
+    text.append(rest * (width - len(done)), "dim")
+
+
+def _foreground() -> bool:
+    """Whether the terminal is ours now: a job in the background draws no bar over
+    its user's prompt."""
+    try:
+        return os.tcgetpgrp(2) == os.getpgrp()
+    except OSError:
+        return True  # stderr is a terminal, but not the one that controls us
