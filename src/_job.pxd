@@ -129,6 +129,7 @@ cdef struct Job:
     int fails               # failed attempts since the last good one
     int attempts            # failed attempts altogether
     double progressed       # when a byte last landed
+    double stumbled         # when an attempt last failed
     double failed           # when a failure last counted
     double refused          # when the server last refused a connection
     double not_before       # backoff of the whole job

@@ -244,12 +244,14 @@ cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, doub
     `wait`: seconds that the server asked for, or -1."""
     cdef Job* job = transfer.job
     cdef Event* event
-    cdef bint alone = not others_copy(job, transfer) and job.progressed < transfer.began
+    # Alone: nothing has landed since the failure before this one, on any lane.
+    cdef bint alone = not job.planned or not others_copy(job, transfer) and job.progressed < job.stumbled
     cdef bint refused = (landed == 0 and not transfer.judged
                          or cause.kind == STATUS and cause.status in (429, 503)
                          or cause.kind == OTHER_OBJECT)
     cdef bint spent = core.now - job.progressed + (max(wait, 0.0) if alone else 0.0) > job.retry_for
     job.attempts += 1
+    job.stumbled = core.now
     atomic_add(&job.failures, 1)
     transfer.attempts += 1
     if landed >= GOOD_ATTEMPT:
