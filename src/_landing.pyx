@@ -465,6 +465,10 @@ cdef class Exporter:
             self.source = self.attach()
         PyObject_GetBuffer(self.source, view, flags)
 
+    def __releasebuffer__(self, Py_buffer* view):
+        """Never called (a view belongs to `source`), but its being there tells
+        numpy that the memory may go away, so that it keeps a view of it."""
+
 
 def file_system(int fd):
     """The file system's magic number (statfs f_type), 0 where it is not known."""

@@ -490,7 +490,7 @@ cdef void begin_job(Core* core, Job* job) noexcept nogil:
     cdef Span* span = &job.spans[0]
     cdef int64_t length = job.part_size if job.part_size > 0 else job.first_part
     if span.stop >= 0:
-        length = min(length, span.stop - span.start)
+        length = max(min(length, span.stop - span.start), 1)
     launch(core, lane_of(job, 0), 0, length, not job.plain)
 
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 cdef enum Kind:
     LAND            # 206: land [start, stop)
     STREAM          # 200 to the first request: land from offset 0 of the object
-    EMPTY           # the object has no bytes
+    EMPTY           # there are no bytes where we asked
     MOVED           # 3xx
     PLAIN           # this range is not to be had; ask once without Range
     AGAIN           # a passing failure: back off and try again

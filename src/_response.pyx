@@ -187,10 +187,8 @@ cdef void judge_unsatisfiable(const Headers* headers, const Expect* expect, Verd
             headers.content_range, &verdict.start, &verdict.stop, &verdict.total):
         if verdict.total >= 0 and expect.total >= 0 and verdict.total != expect.total:
             verdict.kind = CHANGED
-        elif verdict.total == 0 and expect.first:
-            verdict.kind = EMPTY
         elif verdict.total >= 0 and expect.first and verdict.total <= expect.start:
-            verdict.kind = REFUSED          # the caller's start lies beyond the end
+            verdict.kind = EMPTY            # of the object nothing lies where we asked
 
 
 cdef void judge(int status, const Headers* headers, const Expect* expect,

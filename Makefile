@@ -1,0 +1,50 @@
+# make demo     the main job on an embedded origin, nothing done before
+# make test     everything that CI runs
+# make build    the package, editable, in .venv
+# make quick    the tests without the slow ones
+# make lint     ruff, mypy, cython-lint, import-linter (part of make test)
+# make bench    CPU per GiB beside a C loop, pycurl and forked curl
+# make clean    forget everything that was built
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(wildcard src/*) CMakeLists.txt pyproject.toml
+
+.PHONY: demo test build quick lint bench clean
+
+build: .venv/built
+
+.venv/built: .venv/ready $(SOURCES)
+	@echo "== building parpull into .venv (editable)"
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e . -C build-dir=build/editable
+	@touch $@
+
+.venv/ready: .ci/system-packages pyproject.toml
+	@.ci/system-packages $(PYTHON)
+	@echo "== installing into .venv: the groups build, test and lint of pyproject.toml, and rich"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade "pip>=25.1"
+	$(BIN)/pip install -q --group build --group test --group lint "rich>=13"
+	@touch $@
+
+demo: build
+	$(BIN)/python -m bench.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+quick: build
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check parpull bench
+	$(BIN)/mypy
+	$(BIN)/cython-lint src
+	$(BIN)/lint-imports
+
+bench: build
+	$(BIN)/python -m bench.engine
+
+clean:
+	rm -rf .venv build .cache dist
