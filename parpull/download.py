@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     class Sink(Protocol):
         """A destination; memory.py tells its life."""
 
-        path: str | None
-
+        @property
+        def path(self) -> str | None: ...
         def check(self) -> None: ...
         def open(self, size: int | None, *, followed: bool) -> Landing: ...
         def overflow(self, landed: int) -> ParpullError: ...
@@ -51,20 +51,36 @@ STREAM = 1  # _response.Kind
 
 
 class Progress:
-    """A moment of a download. landed: bytes in place; size: of the target, None while
-    unknown; front: contiguous bytes; connections: at work now; seconds: since the
-    start; requests, retries, steals: counts so far; wasted: bytes received in vain."""
+    """A moment of a download. landed: bytes in place and counted, block by block;
+    received: those and what is under way to them; size: of the target, None while
+    unknown; front: contiguous bytes; connections: at work now; peak: the most at
+    once; seconds: since the start; requests, retries, steals: counts so far; wasted:
+    bytes received in vain."""
 
-    __slots__ = ("connections", "front", "landed", "requests", "retries", "seconds", "size", "steals", "wasted")
+    __slots__ = (
+        "connections",
+        "front",
+        "landed",
+        "peak",
+        "received",
+        "requests",
+        "retries",
+        "seconds",
+        "size",
+        "steals",
+        "wasted",
+    )
 
     def __init__(self, **fields: Any) -> None:
         for name in self.__slots__:
             setattr(self, name, fields[name])
 
     landed: int
+    received: int
     size: int | None
     front: int
     connections: int
+    peak: int
     seconds: float
     requests: int
     retries: int
@@ -114,7 +130,7 @@ class Download:
         self._callbacks: list[Callable[[Download], object]] = []
         self.handle = JobHandle(
             engine.next_id(),
-            settings=settings_of(options),
+            settings=settings_of(options, request.home[0]),
             spans=spans,
             limit=options.limit,
             retries=options.retries,
@@ -192,18 +208,23 @@ class Download:
 
     def progress(self) -> Progress:
         """How far it is. Takes no lock, costs microseconds."""
-        requests, _, active, failures, steals, _, wasted = self.handle.counters()
+        counts = self.handle.counters()
         landing = self._landing
+        landed = landing.landed if landing else 0
+        size = None if landing is None or landing.size < 0 else landing.size
+        received = landed + counts["underway"]
         return Progress(
-            landed=landing.landed if landing else 0,
-            size=None if landing is None or landing.size < 0 else landing.size,
+            landed=landed,
+            received=received if size is None else min(received, size),
+            size=size,
             front=landing.front if landing else 0,
-            connections=active,
+            connections=counts["active"],
+            peak=counts["peak"],
             seconds=self._took or time.monotonic() - self._began,
-            requests=requests,
-            retries=failures,
-            steals=steals,
-            wasted=wasted,
+            requests=counts["requests"],
+            retries=counts["failures"],
+            steals=counts["steals"],
+            wasted=counts["wasted"],
         )
 
     def __enter__(self) -> Self:
@@ -222,9 +243,13 @@ class Download:
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
+        def resolve() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
         def wake(_: Download) -> None:
             try:
-                loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+                loop.call_soon_threadsafe(resolve)
             except RuntimeError:  # the loop is closed: nobody awaits any more
                 pass
 
@@ -432,7 +457,7 @@ class Download:
             if self._landing is not None:
                 self._landing.release()
             self._sink.discard()
-        requests, connections, _, failures, *_ = self.handle.counters()
+        counts = self.handle.counters()
         shown = error if isinstance(error, ParpullError) else None
         if shown is not None and shown.url is None:
             shown.url = self.url
@@ -444,9 +469,10 @@ class Download:
                     size=blob.size if blob else None,
                     landed=self._landing.landed if self._landing else 0,
                     seconds=self._took,
-                    requests=requests,
-                    connections=connections,
-                    retries=failures,
+                    requests=counts["requests"],
+                    connections=counts["peak"],
+                    retries=counts["failures"],
+                    cancelled=self._cancelled,
                     error=shown,
                 )
             )
@@ -455,8 +481,13 @@ class Download:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
             self._done.set()
+        self._engine.ended(self.handle_id)
         for callback in callbacks:
             callback(self)
+
+    def wait(self) -> None:
+        """Wait for the end, whatever it is."""
+        self._done.wait()
 
     def forked(self) -> None:
         """In a forked child: the transfer goes on in the parent only."""

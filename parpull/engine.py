@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         handle: JobHandle
 
         def handle_event(self, event: dict[str, Any]) -> None: ...
+        def cancel(self) -> bool: ...
+        def wait(self) -> None: ...
         def forked(self) -> None: ...
 
 
@@ -46,7 +48,8 @@ class Engine:
         self.limit = limit
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._transfers: dict[int, Transfer] = {}
+        self._transfers: dict[int, Transfer] = {}  # the reactor has them
+        self._open: dict[int, Transfer] = {}  # their futures are not resolved yet
         self._reactor: Reactor | None = None
         self._notifier: threading.Thread | None = None
         self._closing = False
@@ -54,8 +57,8 @@ class Engine:
 
     @property
     def running(self) -> bool:
-        """Whether its threads run."""
-        return self._reactor is not None
+        """Whether its threads run, and nobody has asked them to stop."""
+        return self._reactor is not None and not self._closing
 
     def next_id(self) -> int:
         """A number for a new transfer."""
@@ -67,7 +70,7 @@ class Engine:
             if self._closing:
                 raise RuntimeError("this Client was closed")
             reactor = self._reactor or self._start()
-            self._transfers[id] = transfer
+            self._transfers[id] = self._open[id] = transfer
             reactor.add(transfer.handle)
 
     def _start(self) -> Reactor:
@@ -127,11 +130,19 @@ class Engine:
         """End all transfers and both threads; returns when nothing runs any more."""
         with self._lock:
             self._closing = True
-            for transfer in self._transfers.values():
-                if self._reactor is not None:
-                    self._reactor.cancel(transfer.handle)
+            under_way = list(self._open.values())
+        for transfer in under_way:
+            transfer.cancel()
         self.close_when_idle()
         self._join()
+        if threading.current_thread() is not self._notifier:
+            for transfer in under_way:
+                transfer.wait()
+
+    def ended(self, id: int) -> None:
+        """A transfer's future is resolved."""
+        with self._lock:
+            self._open.pop(id, None)
 
     def _join(self) -> None:
         notifier = self._notifier
@@ -152,7 +163,8 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """The threads are gone. Close their sockets, forget their memory."""
         self._lock = threading.Lock()
-        transfers, self._transfers = self._transfers, {}
+        transfers, self._open = self._open, {}
+        self._transfers = {}
         if self._reactor is not None:
             self._reactor.abandon()
             self._reactor = None

@@ -82,7 +82,8 @@ class Warned(Event):
 
 
 class Finished(Event):
-    """The end. error: None when all is well; size and landed in bytes."""
+    """The end. size: bytes, None unless all is well; landed: bytes; connections: the
+    most at once; error: None when all is well, or when `cancelled`."""
 
     kind = "finished"
     size: int | None
@@ -91,4 +92,5 @@ class Finished(Event):
     requests: int
     connections: int
     retries: int
+    cancelled: bool
     error: ParpullError | None

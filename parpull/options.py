@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         headers: Mapping[str, str] | Sequence[str]
         auth: tuple[str, str] | None
         cookies: str | None
-        proxy: str | None
+        proxy: str | Mapping[str, str | None] | None
         noproxy: str | None
         ca_file: str | os.PathLike[str] | None
         cert: str | os.PathLike[str] | None
@@ -66,8 +66,9 @@ class Options:
     connect_timeout, stall_timeout: seconds for a connection; without any byte.
     headers: {"Name": "value"} or ["Name: value"]; sent only to the URL's own origin.
     auth: (user, password); cookies: a Cookie header's value. As headers.
-    proxy, noproxy: a proxy's URL, and the hosts that do without it. Never read from
-        the environment here; from_env() does.
+    proxy, noproxy: a proxy's URL, or {"http": URL, "https": URL} by the scheme of the
+        address; and the hosts that do without it. Never read from the environment
+        here; from_env() does.
     ca_file: PEM file of trusted authorities. cert, key: the client's own.
     http_version: "1.1" by default: parallel ranges in one HTTP/2 connection share
         one TCP window.
@@ -90,7 +91,7 @@ class Options:
     headers: tuple[str, ...] = ()
     auth: tuple[str, str] | None = None
     cookies: str | None = None
-    proxy: str | None = None
+    proxy: str | Mapping[str, str | None] | None = None
     noproxy: str | None = None
     ca_file: str | None = None
     cert: str | None = None
@@ -134,8 +135,9 @@ class Options:
             if text:
                 fields[name] = parse("PARPULL_" + name.upper(), text)
         # Lower case only for http_proxy: HTTP_PROXY can be set by a CGI client.
-        proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or environ.get("all_proxy")
-        fields.setdefault("proxy", proxy or environ.get("http_proxy"))
+        proxies = {"http": environ.get("http_proxy"), "https": environ.get("https_proxy") or environ.get("HTTPS_PROXY")}
+        any_ = environ.get("all_proxy") or environ.get("ALL_PROXY")
+        fields.setdefault("proxy", {scheme: proxy or any_ for scheme, proxy in proxies.items()})
         fields.setdefault("noproxy", environ.get("no_proxy") or environ.get("NO_PROXY"))
         return cls(**fields)
 
@@ -156,12 +158,11 @@ def parse_size(text: str) -> int:
     binary = number.endswith("i")
     number = number.removesuffix("i")
     unit = number[-1:] if number[-1:].isalpha() else ""
-    scale = UNITS[unit] if unit in UNITS else None
-    if scale is None or (binary and not unit):
+    digits = number.removesuffix(unit)
+    if unit not in UNITS or (binary and not unit) or not digits.replace(".", "", 1).isdecimal() or not digits.isascii():
         raise ValueError(f"not a size: {text!r}")
-    if binary:
-        scale = 1024 ** "kmgt".index(unit) * 1024
-    return int(float(number.removesuffix(unit)) * scale)
+    scale = 1024 ** ("kmgt".index(unit) + 1) if binary else UNITS[unit]
+    return int(float(digits) * scale)
 
 
 # --- checks: (name, value) -> value, or BadOption --------------------------------------
@@ -219,6 +220,13 @@ def _plain_text(name: str, value: Any) -> Any:
     return value
 
 
+def _proxy(name: str, value: Any) -> Any:
+    proxies = value.values() if hasattr(value, "values") else [value]
+    for proxy in proxies:
+        _plain_text(name, proxy)
+    return value
+
+
 def _auth(name: str, value: Any) -> Any:
     if value is None:
         return None
@@ -253,7 +261,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "headers": _headers,
     "auth": _auth,
     "cookies": _plain_text,
-    "proxy": _plain_text,
+    "proxy": _proxy,
     "noproxy": _plain_text,
     "ca_file": _path,
     "cert": _path,

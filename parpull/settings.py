@@ -82,8 +82,9 @@ def ca_file(given: str | None) -> str | None:
     return str(certifi.where())
 
 
-def settings_of(options: Options) -> list[Setting]:
-    """(option number, kind, value) for every transfer of a job."""
+def settings_of(options: Options, scheme: str) -> list[Setting]:
+    """(option number, kind, value) for every transfer of a job whose address has
+    this scheme."""
     out: list[Setting] = []
 
     def put(name: str, kind: int, value: int | str | None) -> None:
@@ -95,7 +96,8 @@ def settings_of(options: Options) -> list[Setting]:
         put("CAPATH", _job.SETTING_STRING, None)  # a folder would be read anew for each connection
     put("CONNECTTIMEOUT_MS", _job.SETTING_LONG, max(1, int(options.connect_timeout * 1000)))
     put("HTTP_VERSION", _job.SETTING_LONG, HTTP_VERSIONS[options.http_version])
-    put("PROXY", _job.SETTING_STRING, options.proxy or "")
+    proxy = options.proxy
+    put("PROXY", _job.SETTING_STRING, (proxy if isinstance(proxy, str) else (proxy or {}).get(scheme)) or "")
     put("NOPROXY", _job.SETTING_STRING, options.noproxy or "")
     for name, path in (("SSLCERT", options.cert), ("SSLKEY", options.key)):
         if path:

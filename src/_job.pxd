@@ -145,6 +145,8 @@ cdef struct Job:
     int64_t steals
     int64_t hedges
     int64_t wasted          # bytes received twice or thrown away
+    int64_t peak            # most active at once
+    int64_t underway        # bytes received, not yet counted by the ground
 
 
 cdef int mailbox_init(Mailbox* box) noexcept nogil

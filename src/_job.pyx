@@ -249,8 +249,11 @@ cdef class JobHandle:
         self.ended = True
 
     def counters(self):
-        """Requests, connections opened, active, failures, steals, hedges, wasted bytes."""
+        """What happened so far, as a dict of whole numbers; see Job."""
         cdef Job* job = &self.job
-        return (atomic_get(&job.requests), atomic_get(&job.connections), atomic_get(&job.active),
-                atomic_get(&job.failures), atomic_get(&job.steals), atomic_get(&job.hedges),
-                atomic_get(&job.wasted))
+        return {
+            "requests": atomic_get(&job.requests), "opened": atomic_get(&job.connections),
+            "active": atomic_get(&job.active), "peak": atomic_get(&job.peak),
+            "failures": atomic_get(&job.failures), "steals": atomic_get(&job.steals),
+            "hedges": atomic_get(&job.hedges), "wasted": atomic_get(&job.wasted),
+            "underway": atomic_get(&job.underway)}

@@ -556,7 +556,7 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     """Everything that is due for a job: questions, stalls, progress, its end."""
     cdef int lane
     cdef Transfer* transfer
-    cdef int64_t landed
+    cdef int64_t landed, underway = 0
     for lane in range(job.limit):
         transfer = lane_of(job, lane)
         if transfer.phase == IDLE:
@@ -568,6 +568,8 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
                 post_head(core, transfer)
             continue
         prove(transfer)
+        if transfer.phase == COPYING:
+            underway += transfer.writer.position - transfer.writer.counted
         if transfer.received - transfer.mark >= ALIVE:
             transfer.mark = transfer.received
             transfer.marked = core.now
@@ -577,6 +579,7 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
             reap(core, transfer, CURLE_OPERATION_TIMEDOUT)
             if job.state == ENDED:
                 return
+    atomic_set(&job.underway, underway)
     if not job.planned:
         return
     landed = atomic_get(&job.ground.landed)
@@ -695,18 +698,19 @@ cdef void obey(Core* core) noexcept nogil:
 # --- the loop -----------------------------------------------------------------------------
 
 cdef void hand_out(Core* core) noexcept nogil:
-    """Round-robin over the jobs, a connection each, while the budget lasts."""
+    """Share the budget evenly: whoever has fewest transfers is served first."""
     cdef Job* job
     cdef Job* following
-    cdef bint started = True
-    while started and core.active < core.limit:
-        started = False
+    cdef int level
+    for level in range(core.limit):
         job = core.jobs
         while job is not NULL and core.active < core.limit:
             following = job.next
-            if assign(core, job):
-                started = True
+            if atomic_get(&job.active) == level:
+                assign(core, job)
             job = following
+        if core.active >= core.limit:
+            return
 
 
 cdef int patience(Core* core) noexcept nogil:

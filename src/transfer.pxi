@@ -443,7 +443,8 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
         return CURLE_OUT_OF_MEMORY
     transfer.phase = SENT
     atomic_add(&job.requests, 1)
-    atomic_add(&job.active, 1)
+    if atomic_add(&job.active, 1) > atomic_get(&job.peak):
+        atomic_set(&job.peak, atomic_get(&job.active))
     return CURLE_OK
 
 

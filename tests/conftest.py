@@ -15,7 +15,7 @@ from tests.servers.fixtures import name, origin, tls_origin
 
 __all__ = ["name", "origin", "tls_origin"]
 
-SETTLE = 3.0  # seconds that a closing thread may still take
+SETTLE = 2.0  # seconds that a closing thread may still take
 
 
 def living() -> dict[str, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from .display import Lines, Meter, Totals, time_left
 from .text import clean, human_rate, human_size, pair, plural
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar"]
 
+ECHO = len("^C")  # the terminal writes it behind the bar; on a full line it would wrap, and one line stay
 FIRST = 0.3  # seconds without a bar: most fetches that short need none
 WINDOW = 3.0  # seconds that the speed is taken over
+LINGER = 1.0  # seconds that an object counts as at work, so that lines do not jump
 MIN_NAME, MIN_BAR, MAX_BAR = 10, 8, 40
 # In the order in which they get room. The name is always there.
 COLUMNS = ("percent", "speed", "left", "bar", "sizes", "connections", "retries")
@@ -65,7 +66,7 @@ class Row:
         row.cells = {
             "percent": "" if row.fraction is None else f"{int(row.fraction * 100)}%",
             "sizes": human_size(landed) if size is None else pair(landed, size),
-            "speed": human_rate(speed),
+            "speed": human_rate(speed) if connections or speed else "",
             "left": time_left(landed, size, speed),
             "connections": f"×{connections}",
             "retries": plural(retries, "retry", "retries") if retries else "",
@@ -82,7 +83,7 @@ class Bar(Lines):
         super().__init__(items, verbose=verbose)
         self._totals = Totals(items, WINDOW)
         self._meters = {item.number: Meter(WINDOW) for item in items}
-        self._since = time.monotonic()
+        self._worked: dict[int, float] = {}  # when each was last seen at work
         self._live: Live | None = None
         self._closed = False
         self._widths = dict(LEAST)
@@ -107,14 +108,16 @@ class Bar(Lines):
 
     def _tick(self, now: float) -> None:
         under_way = self._totals.update(now)
-        speeds = {item.number: self._meters[item.number].add(now, p.landed) for item, p in under_way}
-        if now - self._since < FIRST or self._closed or not under_way or not _foreground():
+        speeds = {item.number: self._meters[item.number].add(now, p.received) for item, p in under_way}
+        self._worked.update((item.number, now) for item, p in under_way if p.connections)
+        if now - self._began < FIRST or self._closed or not under_way or not _foreground():
             self._hide()
             return
         live = self._live or self._start()
         width, height = live.console.size
-        rows = self._rows(under_way, speeds, height - 1)
-        live.update(self._draw(rows, width - 1, now, plain=not live.console.encoding.startswith("utf")), refresh=True)
+        rows = self._rows(under_way, speeds, now, height - 1)
+        plain = not live.console.encoding.startswith("utf")
+        live.update(self._draw(rows, max(width - ECHO - 1, 1), now, plain=plain), refresh=True)
 
     def _start(self) -> Live:
         from rich.console import Console
@@ -129,24 +132,22 @@ class Bar(Lines):
 
     # --- which lines ------------------------------------------------------------------
 
-    def _rows(self, under_way: list[tuple[Item, Progress]], speeds: dict[int, float], height: int) -> list[Row]:
-        """The lines that fit: those at work first, then those that wait, counted
-        where there is no room for them."""
+    def _rows(
+        self, under_way: list[tuple[Item, Progress]], speeds: dict[int, float], now: float, height: int
+    ) -> list[Row]:
+        """A line for each object, as long as they fit; else for those at work, and
+        one that counts the others."""
         several = len(self.items) > 1
         room = max(height - several, 1)
-        at_work = [(item, p) for item, p in under_way if p.connections or p.landed]
-        waiting = [item for item, p in under_way if not (p.connections or p.landed)]
+        shown = under_way
         if len(under_way) > room:
-            room -= 1
-        rows = [self._row(item, p, speeds[item.number]) for item, p in at_work[:room]]
-        for item in waiting[: room - len(rows)]:
-            row = Row(item.name)
-            row.note = "waiting"
-            rows.append(row)
-        hidden = len(under_way) - len(rows)
+            shown = [(item, p) for item, p in under_way if now - self._worked.get(item.number, -LINGER) < LINGER]
+            shown = shown[: room - 1]
+        rows = [self._row(item, p, speeds[item.number]) for item, p in shown]
+        hidden = len(under_way) - len(shown)
         if hidden:
             row = Row("")
-            row.note = f"and {hidden} more" + (", waiting" if len(at_work) <= len(rows) else "")
+            row.note = f"and {hidden} more"
             rows.append(row)
         if several:
             totals = self._totals
@@ -165,14 +166,14 @@ class Bar(Lines):
 
     @staticmethod
     def _row(item: Item, p: Progress, speed: float) -> Row:
-        if not p.landed and p.size is None:
+        if not p.received and p.size is None:
             row = Row(item.name)
-            row.note = "connecting"
+            row.note = "connecting" if p.connections else "waiting"
             return row
-        if p.size is not None and p.landed >= p.size:
-            speed = 0.0  # it is being proven or named: nothing arrives any more
+        if p.size is not None and p.received >= p.size:
+            speed = 0.0  # it is being proven, or gets its name: nothing arrives any more
         return Row.of(
-            item.name, landed=p.landed, size=p.size, speed=speed, connections=p.connections, retries=p.retries
+            item.name, landed=p.received, size=p.size, speed=speed, connections=p.connections, retries=p.retries
         )
 
     # --- how they look ------------------------------------------------------------------
@@ -192,7 +193,7 @@ class Bar(Lines):
             if i:
                 text.append("\n")
             style = "bold" if row.total else ""
-            text.append(fit(row.name, name_width, 0 if row.total else skip), style)
+            text.append(fit(row.name, name_width, skip if row.name and not row.total else 0), style)
             if row.note:
                 text.append((" " + row.note)[: max(width - name_width, 0)], "dim")
                 continue

@@ -35,7 +35,7 @@ class Display:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
-        self._ticked = time.monotonic()
+        self._began = self._ticked = time.monotonic()
 
     def event(self, item: Item, event: Event) -> None:
         """Something happened to an object."""
@@ -58,6 +58,9 @@ class Display:
     def line(self, text: str) -> None:
         """Print one line of log."""
         say(text)
+
+    def summary(self) -> None:
+        """All objects have ended."""
 
     def close(self) -> None:
         """Show no more, and leave the terminal as it was; safe to call twice."""
@@ -102,7 +105,7 @@ class Totals:
             if item.download is None or (item.done and item.blob is None):
                 continue  # what failed counts for nothing
             progress = item.download.progress()
-            self.landed += progress.landed if item.blob is None else item.blob.size
+            self.landed += progress.received if item.blob is None else item.blob.size
             self.retries += progress.retries
             size = progress.size if item.blob is None else item.blob.size
             self.size = None if self.size is None or size is None else self.size + size
@@ -130,7 +133,7 @@ def ending(item: Item) -> str:
     if item.ended is not None:
         seconds = item.ended.seconds
         text += f" in {duration(seconds)} ({human_rate(size / max(seconds, 1e-6))})"
-        text += ", " + plural(item.ended.connections, "connection")
+        text += ", " + plural(item.connections, "connection")
         if item.ended.retries:
             text += ", " + plural(item.ended.retries, "retry", "retries")
     for algorithm in item.blob.digests:
@@ -182,6 +185,17 @@ class Lines(Display):
             self.line(ending(item))
         else:
             super().finished(item)
+
+    def summary(self) -> None:
+        """Of several objects, say how they came together."""
+        came = [item for item in self.items if item.blob is not None]
+        if len(self.items) < 2 or not came:
+            return
+        self._totals.update(time.monotonic())
+        seconds = time.monotonic() - self._began
+        size = self._totals.landed
+        text = f"{len(came)} of {len(self.items)} objects: {human_size(size)}"
+        self.line(text + f" in {duration(seconds)} ({human_rate(size / max(seconds, 1e-6))})")
 
     def _tick(self, now: float) -> None:
         totals = self._totals
@@ -243,6 +257,7 @@ class Json(Display):
         import json
 
         line = {"event": data.pop("event"), "object": item.number, **data}
+        line |= {name: round(value, 3) for name, value in line.items() if isinstance(value, float)}
         write_out((json.dumps(line) + "\n").encode(), fd=self._fd)
 
 

@@ -9,7 +9,6 @@ others: the exit code is that of the first object, in the order given, that fail
 from __future__ import annotations
 
 import os
-from concurrent.futures import CancelledError
 from queue import Empty, SimpleQueue
 
 import parpull
@@ -115,9 +114,11 @@ def _fetch(items: list[Item], options: Options, display: Display, signals: Signa
         with signals.armed():
             while under_way:
                 under_way -= _step(inbox, display)
+        display.close()
+        display.summary()
     finally:
         display.close()
-        _close(client, items)
+        client.close()  # cancels what still runs, removes what is unfinished
 
 
 def _submit(client: Client, item: Item, inbox: Inbox) -> None:
@@ -165,19 +166,3 @@ def _settle(item: Item, display: Display) -> None:
         item.blob = blob
     except Exception as error:
         item.error = error
-
-
-def _close(client: Client, items: list[Item]) -> None:
-    """End what still runs. Returns once nothing writes any more and what was
-    unfinished is removed."""
-    for item in items:
-        if item.download is not None:
-            item.download.cancel()
-    client.close()
-    for item in items:
-        if item.download is not None and not item.download.done():
-            # A checksum's thread may still look at the last bytes; it removes the file.
-            try:
-                item.download.exception(1.0)
-            except (CancelledError, TimeoutError):
-                pass

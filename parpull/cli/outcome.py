@@ -73,6 +73,11 @@ class Item:
         return redact(self.url)
 
     @property
+    def connections(self) -> int:
+        """How many it had at once."""
+        return self.ended.connections if self.ended is not None else 0
+
+    @property
     def done(self) -> bool:
         """Whether it has ended, well or not."""
         return self.error is not None or self.blob is not None

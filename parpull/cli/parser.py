@@ -137,7 +137,8 @@ def _unknown(option: str, parser: argparse.ArgumentParser) -> UsageError:
     if hint is None:
         import difflib
 
-        known = [text for text in parser._option_string_actions if text.startswith("--")]
+        options = parser._option_string_actions.items()
+        known = [text for text, action in options if text.startswith("--") and not isinstance(action, _Refuse)]
         near = difflib.get_close_matches(name, known, n=1) if name.startswith("--") else []
         hint = f"did you mean {near[0]} ?" if near else MORE
     return UsageError(f"there is no option {name}", hint)

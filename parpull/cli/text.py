@@ -41,8 +41,10 @@ def pair(landed: int, size: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time taken: "0.9 s", "1:23", "1:02:03"."""
-    return f"{seconds:.1f} s" if seconds < 60 else eta(seconds)
+    """Time taken: "40 ms", "0.9 s", "1:23", "1:02:03"."""
+    if seconds < 0.0995:
+        return f"{max(seconds * 1000, 1):.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 59.95 else eta(seconds)
 
 
 def eta(seconds: float) -> str:
