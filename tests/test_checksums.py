@@ -8,8 +8,8 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parpull._landing import Landing
 
+from parpull._landing import Landing
 from parpull.checksums import LENGTHS, STEP, Checksum, Follower, parse_checksum
 from parpull.errors import BadOption, ChecksumMismatch, IntegrityError
 
@@ -37,9 +37,11 @@ def test_names_with_a_dash(name):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "=", ":", SHA256, "sha256", "sha256=", f"={SHA256}", f"crc99={SHA256}", f"sha256={SHA256[:-1]}", f"sha256={SHA256}0",
-     f"sha256={SHA256[:-1]}g", f"sha256={SHA256[:30]}zz{SHA256[32:]}", f"sha512={SHA256}", f"sha256==={SHA256}",
-     f"sha256={SHA256[:-1]}٣", f"sha256={SHA256[:32]} {SHA256[33:]}", f"shake_128={'a' * 32}", f"sha256={SHA256[:-2]}0x"],
+    ["", "=", ":", SHA256, "sha256", "sha256=", f"={SHA256}", f"crc99={SHA256}", f"sha256={SHA256[:-1]}",
+     f"sha256={SHA256}0", f"sha256={SHA256[:-1]}g", f"sha256={SHA256[:30]}zz{SHA256[32:]}", f"sha512={SHA256}",
+     f"sha256==={SHA256}",
+     f"sha256={SHA256[:-1]}٣", f"sha256={SHA256[:32]} {SHA256[33:]}", f"shake_128={'a' * 32}",
+     f"sha256={SHA256[:-2]}0x"],
 )  # fmt: skip
 def test_what_is_no_checksum(text):
     with pytest.raises(BadOption) as caught:
@@ -163,6 +165,7 @@ def test_an_error_of_the_one_who_is_told_is_not_told_to_him_again():
     said = []
     landing = Landing(0)
     landing.into_memory(bytearray())
+    landing.close()
 
     def done(digest, error):
         said.append((digest, error))

@@ -8,7 +8,7 @@ import ctypes
 import gc
 import mmap
 import weakref
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from types import SimpleNamespace
 
 import numpy as np
@@ -279,6 +279,13 @@ def test_ctypes(target):
     assert lands(target, ctypes.sizeof(target)) == bytes(target)
 
 
+@pytest.fixture(scope="module")
+def tracker():
+    """Shared memory starts a process that stays; it is not the test's."""
+    resource_tracker.ensure_running()
+
+
+@pytest.mark.usefixtures("tracker")
 def test_shared_memory():
     shared = shared_memory.SharedMemory(create=True, size=4096)
     try:

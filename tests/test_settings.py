@@ -11,18 +11,25 @@ from parpull.errors import BadOption
 from parpull.options import Options
 from parpull.settings import ALLOWED, OURS, ca_file, settings_of
 
+DANGEROUS = """
+    VERBOSE FOLLOWLOCATION UNRESTRICTED_AUTH NETRC NETRC_FILE COOKIEFILE COOKIEJAR SSL_VERIFYPEER
+    SSL_VERIFYHOST PROTOCOLS PROTOCOLS_STR REDIR_PROTOCOLS UPLOAD CUSTOMREQUEST HEADER FAILONERROR
+    ACCEPT_ENCODING NOBODY TIMEOUT TIMEOUT_MS MAXFILESIZE BUFFERSIZE SSLENGINE DEFAULT_PROTOCOL PRE_PROXY
+    CAPATH NOSIGNAL PATH_AS_IS REQUEST_TARGET IGNORE_CONTENT_LENGTH HTTP09_ALLOWED
+"""
+
 
 def value_of(name, options):
     """The value that libcurl gets for an option, by its name."""
     number = _reactor.option_number(name)
-    found = [(kind, value) for option, kind, value in settings_of(options) if option == number]
+    found = [(kind, value) for option, kind, value in settings_of(options, "https") if option == number]
     assert len(found) <= 1, f"{name} is set twice"
     return found[0] if found else None
 
 
 def refusal(number, value=1):
     with pytest.raises(BadOption) as caught:
-        settings_of(Options(curl={number: value}))
+        settings_of(Options(curl={number: value}), "https")
     assert caught.value.name == "curl"
     assert caught.value.value == number
     return f"{caught.value} {caught.value.hint}"
@@ -35,6 +42,13 @@ def test_defaults():
     assert value_of("PROXY", options) == (_job.SETTING_STRING, ""), "libcurl would look at the environment"
     assert value_of("NOPROXY", options) == (_job.SETTING_STRING, "")
     assert value_of("SSLCERT", options) is None
+
+
+def test_a_proxy_by_scheme():
+    options = Options(proxy={"http": "http://p", "https": None})
+    number = _reactor.option_number("PROXY")
+    for scheme, proxy in (("http", "http://p"), ("https", "")):
+        assert (number, _job.SETTING_STRING, proxy) in settings_of(options, scheme)
 
 
 def test_what_is_given():
@@ -96,9 +110,10 @@ def test_every_name_on_the_lists_is_libcurls():
 
 @pytest.mark.parametrize(
     "name",
-    ["WRITEFUNCTION", "WRITEDATA", "HEADERFUNCTION", "PROGRESSFUNCTION", "OPENSOCKETFUNCTION", "SSL_CTX_FUNCTION", "PRIVATE",
-     "ERRORBUFFER", "SHARE", "POSTFIELDS", "COPYPOSTFIELDS", "STREAM_DEPENDS", "CURLU", "SSLKEY_BLOB", "CAINFO_BLOB", "XFERINFOFUNCTION",
-     "MIMEPOST", "HTTPPOST", "STDERR", "DEBUGFUNCTION", "SOCKOPTFUNCTION", "INTERLEAVEDATA"],
+    ["WRITEFUNCTION", "WRITEDATA", "HEADERFUNCTION", "PROGRESSFUNCTION", "OPENSOCKETFUNCTION", "SSL_CTX_FUNCTION",
+     "PRIVATE", "ERRORBUFFER", "SHARE", "POSTFIELDS", "COPYPOSTFIELDS", "STREAM_DEPENDS", "CURLU", "SSLKEY_BLOB",
+     "CAINFO_BLOB",
+     "XFERINFOFUNCTION", "MIMEPOST", "HTTPPOST", "STDERR", "DEBUGFUNCTION", "SOCKOPTFUNCTION", "INTERLEAVEDATA"],
 )  # fmt: skip
 def test_pointers_and_functions_are_refused(name):
     try:
@@ -118,17 +133,13 @@ def test_everything_that_is_not_on_the_list_is_refused():
         name, kind = _reactor.option_kind(number)
         value = {_job.SETTING_STRING: "x", _job.SETTING_SLIST: ["x"]}.get(kind, 1)
         try:
-            settings_of(Options(curl={number: value}))
+            settings_of(Options(curl={number: value}), "https")
         except BadOption:
             continue
         through.add(name)
     assert through
     assert through <= ALLOWED
-    dangerous = {"VERBOSE", "FOLLOWLOCATION", "UNRESTRICTED_AUTH", "NETRC", "NETRC_FILE", "COOKIEFILE", "COOKIEJAR", "SSL_VERIFYPEER",
-                 "SSL_VERIFYHOST", "PROTOCOLS", "PROTOCOLS_STR", "REDIR_PROTOCOLS", "UPLOAD", "CUSTOMREQUEST", "HEADER", "FAILONERROR",
-                 "ACCEPT_ENCODING", "NOBODY", "TIMEOUT", "TIMEOUT_MS", "MAXFILESIZE", "BUFFERSIZE", "SSLENGINE", "DEFAULT_PROTOCOL",
-                 "PRE_PROXY", "CAPATH", "NOSIGNAL", "PATH_AS_IS", "REQUEST_TARGET", "IGNORE_CONTENT_LENGTH", "HTTP09_ALLOWED"}  # fmt: skip
-    assert not through & dangerous
+    assert not through & set(DANGEROUS.split())
 
 
 @pytest.mark.parametrize("number", [0, -1, 999_999, 2**31, 2**70, "INTERFACE", None, 1.5, True, (1,)])
@@ -141,7 +152,7 @@ def test_what_is_no_option(number):
     [("IPRESOLVE", "1"), ("IPRESOLVE", 1.0), ("IPRESOLVE", None), ("IPRESOLVE", 2**70), ("IPRESOLVE", -(2**63) - 1),
      ("INTERFACE", 1), ("INTERFACE", b"eth1"), ("INTERFACE", None), ("INTERFACE", ["eth1"]), ("INTERFACE", "a\0b"),
      ("RESOLVE", "h:443:127.0.0.1"), ("RESOLVE", [1]), ("RESOLVE", None), ("RESOLVE", 5), ("RESOLVE", ["a\0b"]),
-     ("PROXYHEADER", ["X: 1\nProxy-Authorization: evil"]), ("CONNECT_TO", [""])],
+     ("PROXYHEADER", ["X: 1\nProxy-Authorization: evil"])],
 )  # fmt: skip
 def test_values_of_the_wrong_kind(name, value):
     assert name in refusal(getattr(pycurl, name), value)

@@ -72,7 +72,13 @@ def _unpack(package: str, root: Path) -> None:
         if os.geteuid() != 0:
             raise Unavailable(f"{package}: no package lists, and only root may fetch them")
         _run(["apt-get", "update", "-q"])
-    _run(["apt-get", "download", "-q", package], folder)
+    try:
+        _run(["apt-get", "download", "-q", package], folder)
+    except Unavailable:  # old lists name files that the archive no longer has
+        if os.geteuid() != 0:
+            raise
+        _run(["apt-get", "update", "-q"])
+        _run(["apt-get", "download", "-q", package], folder)
     for archive in folder.glob("*.deb"):
         _run(["dpkg", "-x", str(archive), str(root)])
 
