@@ -38,9 +38,9 @@ quick: build
 
 lint: build
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check parpull bench
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint src
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint src
 	$(BIN)/lint-imports
 
 bench: build

@@ -67,9 +67,7 @@ def bars(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def fetch(
-    bar: Progress, url: str, into: Path | None, connections: int, label: str
-) -> tuple[float, int, str]:
+def fetch(bar: Progress, url: str, into: Path | None, connections: int, label: str) -> tuple[float, int, str]:
     """Seconds, requests and the SHA-256 of what arrived."""
     task = bar.add_task(label, total=None)
     with parpull.submit(url, into, connections=connections) as download:

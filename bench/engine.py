@@ -128,9 +128,7 @@ def _turn(rows: list[Row], number: int) -> list[Row]:
     return running if number % 2 else running[::-1]
 
 
-def _one(
-    row: Row, number: int, gib: float, job: Job, server: list[int], expected: bytes
-) -> None:
+def _one(row: Row, number: int, gib: float, job: Job, server: list[int], expected: bytes) -> None:
     """One run; a rival that fails is out, and its round does not count."""
     job.out.mkdir()
     try:
@@ -175,9 +173,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     unknown = set(filter(None, options.only.split(","))) - {r.name for r in RIVALS}
     if unknown or options.rounds < 1:
-        parser.error(
-            f"no such client: {', '.join(unknown)}" if unknown else "no rounds"
-        )
+        parser.error(f"no such client: {', '.join(unknown)}" if unknown else "no rounds")
     return options
 
 

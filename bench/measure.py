@@ -43,16 +43,12 @@ class Usage:
         return self.user + self.system
 
 
-def run(
-    command: list[str], server: list[int], timeout: float = 120
-) -> tuple[Usage, str]:
+def run(command: list[str], server: list[int], timeout: float = 120) -> tuple[Usage, str]:
     """Run to the end; returns the cost and the standard output, which must be short."""
     busy, served, own = _busy(), _cpu_of(server), time.process_time()
     begin = time.perf_counter()
     # A session of its own, so that a time-out reaches the children of a shell too.
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
-    )
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     alarm = threading.Timer(timeout, _kill_group, [child.pid])
     alarm.start()
     try:
@@ -69,9 +65,7 @@ def run(
     served = _cpu_of(server) - served
     cpu = used.ru_utime + used.ru_stime
     foreign = _busy() - busy - served - cpu - (time.process_time() - own)
-    usage = Usage(
-        wall, used.ru_utime, used.ru_stime, served, foreign, used.ru_maxrss / 1024
-    )
+    usage = Usage(wall, used.ru_utime, used.ru_stime, served, foreign, used.ru_maxrss / 1024)
     return usage, output
 
 
@@ -107,13 +101,9 @@ def machine() -> dict[str, str | int]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count() or 1,
-        "memory_gib": round(
-            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
-        ),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB),
         "kernel": platform.release().partition("-")[0],
-        "huge_pages": Path("/sys/kernel/mm/transparent_hugepage/enabled")
-        .read_text()
-        .strip(),
+        "huge_pages": Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().strip(),
         "python": platform.python_version(),
     }
 
@@ -150,9 +140,7 @@ def _kill_group(pid: int) -> None:
 def _busy() -> float:
     """Seconds that all cores were not idle; stolen time counts, it is lost to us."""
     with open("/proc/stat") as stat:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(
-            int, stat.readline().split()[1:9]
-        )
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICK
 
 

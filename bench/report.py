@@ -119,9 +119,7 @@ def _plain(usage: Usage) -> dict[str, float]:
     return {name: round(value, 4) for name, value in asdict(usage).items()}
 
 
-def document(
-    rows: list[Row], server: str, options: argparse.Namespace
-) -> dict[str, object]:
+def document(rows: list[Row], server: str, options: argparse.Namespace) -> dict[str, object]:
     """All that is worth keeping, raw runs included."""
     floor = _floor(rows)
     clients: dict[str, object] = {}
@@ -138,10 +136,7 @@ def document(
             entry["whole"] = _spread(row.whole())
             entry["ratio"] = _spread(row.ratios(floor)) if floor else None
             entry["foreign_share"] = round(_foreign(row), 4)
-            entry["runs"] = [
-                {f"{gib:g}": _plain(usage) for gib, usage in run.items()}
-                for run in row.runs
-            ]
+            entry["runs"] = [{f"{gib:g}": _plain(usage) for gib, usage in run.items()} for run in row.runs]
         clients[row.rival.name] = entry
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),

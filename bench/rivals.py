@@ -59,9 +59,7 @@ class Rival:
         else:
             size, sample = int(output), expected  # nothing to look at but the length
         if size != job.size or sample != expected:
-            raise Failed(
-                f"fetched {size} of {job.size} bytes, or others than were served"
-            )
+            raise Failed(f"fetched {size} of {job.size} bytes, or others than were served")
 
 
 def _look_at_files(job: Job) -> tuple[int, bytes]:
@@ -84,9 +82,7 @@ def _first_line(*command: str) -> str:
     """What a program says of itself, or `Failed` with why it does not run."""
     if not shutil.which(command[0]):
         raise Failed(f"{command[0]} is not on PATH")
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed((done.stderr.strip().splitlines() or ["does not start"])[-1])
     return (done.stdout.splitlines() or [""])[0]
@@ -160,9 +156,7 @@ RIVALS = [
     Rival(FLOOR, RAM, build_floor, _floor),
     Rival(PARPULL, RAM, _parpull_version, _parpull),
     Rival("pycurl", RAM, lambda: _python("pycurl.version", "pycurl"), _pycurl),
-    Rival(
-        "parpull-file", TMPFS, _parpull_version, lambda job: [*_parpull(job), job.file]
-    ),
+    Rival("parpull-file", TMPFS, _parpull_version, lambda job: [*_parpull(job), job.file]),
     Rival("forked-curl", TMPFS, _curl_version, _forked_curl),
     Rival(
         "curl-file",

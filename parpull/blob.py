@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import mmap
-import os
 
 from ._landing import Exporter, Mapping
 from .errors import BadOption
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     import numpy as np
+    from typing_extensions import Buffer
 
 __all__ = ["Blob"]
 
@@ -43,6 +43,7 @@ class Blob(Exporter):
         self.path = path
         self.validator = validator
         self.digests = digests or {}
+        self._closed = False
 
     def __len__(self) -> int:
         return self.size
@@ -59,7 +60,7 @@ class Blob(Exporter):
 
     def attach(self) -> Buffer:
         """Map the file; called when the bytes are first asked for."""
-        if self.path is None:
+        if self.path is None or self._closed:
             raise BufferError("this blob was closed")
         if self.size == 0:
             return b""
@@ -72,16 +73,26 @@ class Blob(Exporter):
         defaults to one dimension. BadOption when the bytes do not fit the shape."""
         import numpy
 
-        kind = numpy.dtype(_ml_dtype(dtype) if isinstance(dtype, str) else dtype)
+        try:
+            kind = numpy.dtype(_ml_dtype(dtype) if isinstance(dtype, str) else dtype)
+        except TypeError as error:
+            raise BadOption(f"no such dtype: {dtype!r}", name="dtype", value=str(dtype)) from error
+        if kind.hasobject or not kind.itemsize:
+            raise BadOption(f"{kind} is no type for plain bytes", name="dtype", value=str(dtype))
         if self.size % kind.itemsize:
             raise BadOption(f"{self.size:,} bytes are no whole number of {kind}", name="dtype", value=str(dtype))
-        flat = numpy.frombuffer(self, kind) if self.size else numpy.empty(0, kind)
+        view = memoryview(self)  # also says so if the blob was closed
+        flat = numpy.frombuffer(view, kind) if self.size else numpy.empty(0, kind)
         if shape is None:
             return flat
         try:
             return flat.reshape(shape)
-        except ValueError:
-            raise BadOption(f"{flat.size:,} values of {kind} do not make {shape}", name="shape", value=shape) from None
+        except (ValueError, TypeError):
+            # No view of ours may live on in this error's traceback.
+            count = flat.size
+            del flat
+            view.release()
+            raise BadOption(f"{count:,} values of {kind} do not make {shape}", name="shape", value=shape) from None
 
     def tensor(self, dtype: Any, shape: Sequence[int] | None = None) -> Any:
         """A torch tensor on the same memory; `dtype` a torch dtype or its name."""
@@ -99,11 +110,7 @@ class Blob(Exporter):
         elif isinstance(source, (Mapping, mmap.mmap)):
             source.close()
         self.source = None
-
-    def __fspath__(self) -> str:
-        if self.path is None:
-            raise TypeError("this blob is in memory: it has no path")
-        return os.fspath(self.path)
+        self._closed = True
 
 
 def _ml_dtype(name: str) -> Any:

@@ -2,14 +2,14 @@
 
 A digest costs about as much CPU as the download itself, so it runs beside it: a
 follower reads what is contiguously in place and feeds the hash, which lets go of
-the GIL. First floor.
+the GIL. Ground floor: it sees a Landing only by its methods.
 """
 
 from __future__ import annotations
 
 import threading
 
-from .errors import BadOption, ChecksumMismatch
+from .errors import BadOption, ChecksumMismatch, TransferError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,23 +95,25 @@ class Follower:
         self._thread.start()
 
     def _run(self) -> None:
+        try:
+            digest, error = self._digest(), None
+        except BaseException as failed:  # the transfer must not wait for a digest that never comes
+            digest, error = None, failed
+        self._done(digest, error)
+
+    def _digest(self) -> str | None:
         landing = self._landing
         at = 0
-        try:
-            while True:
-                front = landing.wait(at + 1)
-                if front <= at:
-                    break
-                while at < front:
-                    stop = min(front, at + STEP)
-                    piece = self._read(at, stop)
-                    self._hash.update(piece)
-                    at += len(piece)
-                    del piece
-            whole = landing.size < 0 or at == landing.size
-            self._done(self._hash.hexdigest() if whole else None, None)
-        except BaseException as error:  # the transfer must not wait for a digest that never comes
-            self._done(None, error)
+        while (front := landing.wait(at + 1)) > at:
+            while at < front:
+                piece = self._read(at, min(front, at + STEP))
+                if not len(piece):
+                    raise TransferError("the file shrank while it was written")
+                self._hash.update(piece)
+                at += len(piece)
+                del piece
+        whole = landing.size < 0 or at == landing.size
+        return str(self._hash.hexdigest()) if whole else None
 
     def join(self) -> None:
         """Wait for the thread."""

@@ -90,7 +90,9 @@ class Client:
             spans = _merge_touching(pairs)
             needed, given = sum(b - a for a, b in spans), buffer_of(into).nbytes
             if needed > given:
-                raise BufferTooSmall(f"the ranges need {needed:,} bytes, the buffer holds {given:,}", needed=needed, given=given)
+                raise BufferTooSmall(
+                    f"the ranges need {needed:,} bytes, the buffer holds {given:,}", needed=needed, given=given
+                )
             sink = BufferSink(into)
         with self._submit(url, sink, chosen, list(spans)) as download:
             whole = download.result()

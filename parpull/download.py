@@ -122,7 +122,8 @@ class Download:
         self._outcome: Blob | None = None
         self._error: BaseException | None = None
         self._cancelled = False
-        self._ended = False
+        self._ended = False  # the reactor has let go
+        self._concluding = False
         self._began = time.monotonic()
         self._took = 0.0
         self._lock = threading.Lock()
@@ -204,7 +205,7 @@ class Download:
             if not self._done.is_set():
                 self._callbacks.append(callback)
                 return
-        callback(self)
+        self._call(callback)
 
     def progress(self) -> Progress:
         """How far it is. Takes no lock, costs microseconds."""
@@ -281,7 +282,8 @@ class Download:
             getattr(self, "_on_" + event["kind"])(event)
         except BaseException as error:
             if event["kind"] == "finished":
-                self._end(error=error)
+                self._error = self._error or error
+                self._conclude()
             else:
                 self._abort(error)
 
@@ -313,9 +315,7 @@ class Download:
     def _on_headers(self, event: dict[str, Any]) -> None:
         ranges = event["status"] == 206
         total = event["total"]
-        target = target_of(
-            self._request.url, event["text"] or "", total=total, ranges=ranges, address=event["address"]
-        )
+        target = target_of(self._request.url, event["text"] or "", total=total, ranges=ranges, address=event["address"])
         self.target = target
         self._check_size(target)
         size = self._target_size(target)
@@ -327,9 +327,7 @@ class Download:
             self._follower = Follower(self._checksum, landing, self._sink.read, self._digested)
         if not ranges and target.validator is None and size != 0:
             self._tell(Warned(self.url, message="the server gives neither ranges nor a validator"))
-        self._tell(
-            Started(self.url, size=size, validator=target.validator, ranges=ranges, address=target.address)
-        )
+        self._tell(Started(self.url, size=size, validator=target.validator, ranges=ranges, address=target.address))
         self.handle.begin(
             landing,
             total=total,
@@ -344,7 +342,10 @@ class Download:
         expected = self._options.size
         if expected is not None and target.size is not None and target.size != expected:
             raise SizeMismatch(
-                f"the object has {target.size:,} bytes, not {expected:,}", expected=expected, actual=target.size, url=self.url
+                f"the object has {target.size:,} bytes, not {expected:,}",
+                expected=expected,
+                actual=target.size,
+                url=self.url,
             )
 
     def _target_size(self, target: Target) -> int | None:
@@ -415,7 +416,7 @@ class Download:
         """Everything has ended: prove, commit or discard, resolve the future. Runs
         once: on the notifier's thread, or on the follower's."""
         with self._lock:
-            if self._done.is_set() or getattr(self, "_concluding", False):
+            if self._concluding:
                 return
             self._concluding = True
         error = self._error
@@ -429,7 +430,8 @@ class Download:
 
     def _commit(self) -> Blob:
         landing, target = self._landing, self.target
-        assert landing is not None and target is not None
+        assert landing is not None
+        assert target is not None
         size = landing.landed
         if landing.size >= 0 and size != landing.size:
             raise TransferError(f"{landing.size - size:,} bytes are missing", url=self.url)
@@ -446,7 +448,7 @@ class Download:
             digests[self._checksum.algorithm] = digest
         landing.release()
         place = self._sink.commit(size)
-        about = {"size": size, "validator": target.validator, "digests": digests}
+        about: dict[str, Any] = {"size": size, "validator": target.validator, "digests": digests}
         if isinstance(place, str):
             return Blob(None, path=place, **about)
         return Blob(place, **about)
@@ -483,7 +485,15 @@ class Download:
             self._done.set()
         self._engine.ended(self.handle_id)
         for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[Download], object]) -> None:
+        """A callback's error is its author's: told as an unhandled one of this thread."""
+        try:
             callback(self)
+        except BaseException as error:
+            kind, trace = type(error), error.__traceback__
+            threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
 
     def wait(self) -> None:
         """Wait for the end, whatever it is."""

@@ -71,14 +71,30 @@ __all__ = [
 
 
 def redact(url: str) -> str:
-    """The URL without userinfo, query and fragment: fit for logs."""
-    bare, mark, _ = url.partition("?")
+    """The URL without userinfo, query and fragment: fit for logs. What is not quite a
+    URL is treated with the same suspicion."""
+    scheme, sep, rest = url.strip().partition("://")
+    if not sep:
+        text = url.strip()
+        first, colon, after = text.partition(":")
+        if colon and after.startswith("/"):  # "https:/user:password@host"
+            scheme, sep, rest = first, ":/", after.lstrip("/")
+        else:
+            scheme, rest = "", text.lstrip("/")
+    cut = min((i for i in map(rest.find, "/?#") if i >= 0), default=len(rest))
+    authority, tail = rest[:cut], rest[cut:]
+    if "@" not in authority and "@" in tail and _no_port(authority):
+        # A password with one of "/?#" in it: the last @ ends it.
+        authority, tail = "", tail.rpartition("@")[2]
+    bare, mark, _ = (authority.rpartition("@")[2] + tail).partition("?")
     bare = bare.partition("#")[0]
-    scheme, sep, rest = bare.partition("://")
-    if sep:
-        authority, slash, path = rest.partition("/")
-        bare = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    return bare + ("?…" if mark else "")
+    return f"{scheme}{sep}{bare}" + ("?…" if mark else "")
+
+
+def _no_port(authority: str) -> bool:
+    """Whether what follows the colon can't be a port: then it is a password."""
+    _, colon, port = authority.rpartition(":")
+    return bool(colon) and not port.isdecimal() and "]" not in port
 
 
 def _rebuild(kind: type[ParpullError], message: str, data: dict[str, Any]) -> ParpullError:
@@ -102,14 +118,18 @@ class ParpullError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _data(self) -> dict[str, Any]:
         data = {key: value for key, value in self.__dict__.items() if key != "message"}
-        return _rebuild, (type(self), self.message, data)
+        if getattr(self, "errno", None) is not None:  # OSError keeps it elsewhere
+            data["errno"] = self.errno  # type: ignore[attr-defined]
+        return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self._data())
 
     def again(self) -> Self:
         """The same error anew: each raise gets a traceback of its own."""
-        data = {key: value for key, value in self.__dict__.items() if key != "message"}
-        copy = type(self)(self.message, **data)
+        copy = type(self)(self.message, **self._data())
         copy.__cause__ = self.__cause__
         return copy
 

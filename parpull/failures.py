@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import _reactor, _response
+from ._reactor import libcurl_message
+from ._response import FLAWS
 from .errors import (
     AccessDenied,
     BadResponse,
@@ -39,7 +40,9 @@ TLS_HINTS = {
 }
 
 
-def failure_of(event: Mapping[str, Any], *, url: str, before: str | None, stall_timeout: float, path: str | None) -> ParpullError:
+def failure_of(
+    event: Mapping[str, Any], *, url: str, before: str | None, stall_timeout: float, path: str | None
+) -> ParpullError:
     """The error for a `note` or `finished` event. `url` is redacted; `before` the
     validator that the transfer began with."""
     kind, code, status = event["cause"], event["code"], event["status"]
@@ -48,7 +51,7 @@ def failure_of(event: Mapping[str, Any], *, url: str, before: str | None, stall_
     if kind == "status":
         return _status(status, url)
     if kind == "flawed":
-        reason = _response.FLAWS[code]
+        reason = FLAWS[code]
         return BadResponse(f"the response can't be used: {reason}", url=url, reason=reason, status=status)
     if kind == "too_large":
         return BadResponse("the response's headers are larger than 64 KiB", url=url, reason="headers too large")
@@ -97,7 +100,7 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
 
 
 def _transport(code: int, text: str | None, url: str) -> ParpullError:
-    message = text or _reactor.libcurl_message(code)
+    message = text or libcurl_message(code)
     if code == NO_MEMORY:
         return TransferError("libcurl ran out of memory", url=url)
     if code == BAD_URL:

@@ -28,9 +28,9 @@ def default_name(url: str) -> str:
     """The name for a URL's object in the current folder: the last segment of its
     path, without anything that could lead elsewhere or upset a terminal."""
     name = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2], errors="replace")
-    name = "".join("_" if c in '/\\\0<>:"|?*' or not c.isprintable() else c for c in name).strip()
-    name = name.lstrip(".") or "index"
-    return os.fsdecode(os.fsencode(name)[:LONGEST])
+    name = "".join("_" if c in '/\\\0<>:"|?*' or not c.isprintable() else c for c in name)
+    name = name.encode("utf-8", "replace")[:LONGEST].decode("utf-8", "ignore")
+    return name.strip().lstrip(". ") or "index"
 
 
 def sink_error(code: int, path: str | None) -> SinkError:
@@ -68,7 +68,10 @@ class FileSink:
         if not os.path.isdir(folder):
             code = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
             raise SinkError(
-                f"cannot write {self.path}: there is no folder {folder}", path=self.path, errno=code, hint="make it first"
+                f"cannot write {self.path}: there is no folder {folder}",
+                path=self.path,
+                errno=code,
+                hint="make it first",
             )
         if os.path.exists(self.path):
             if not stat.S_ISREG(os.stat(self.path).st_mode):
@@ -92,8 +95,7 @@ class FileSink:
         """The part file, locked and with its room reserved. `followed`: somebody
         reads along, so the bytes had better be in the page cache."""
         try:
-            self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._lock()
+            self._open_part()
             os.ftruncate(self._fd, 0)
             if size:
                 self._make_room(size)
@@ -108,6 +110,27 @@ class FileSink:
         landing.into_file(self._fd, direct_fd=self._direct, align=align)
         return landing
 
+    def _open_part(self) -> None:
+        """Open and lock the part file. Whoever held the lock may have renamed or
+        removed it meanwhile: then it is another file's, and we begin again. Never
+        through a link, which could lead to somebody's treasure."""
+        while True:
+            self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._lock()
+            about = os.fstat(self._fd)
+            if not stat.S_ISREG(about.st_mode):
+                os.close(self._fd)
+                self._fd = -1
+                raise sink_error(errno.EINVAL, self.part)
+            try:
+                named = os.stat(self.part, follow_symlinks=False)
+            except FileNotFoundError:
+                named = None
+            if named is not None and os.path.samestat(about, named):
+                return
+            os.close(self._fd)
+            self._fd = -1
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,7 +138,11 @@ class FileSink:
             os.close(self._fd)
             self._fd = -1
             raise InUse(
-                f"another transfer writes {self.path}", path=self.path, errno=errno.EBUSY, owner=None, hint="wait for it"
+                f"another transfer writes {self.path}",
+                path=self.path,
+                errno=errno.EBUSY,
+                owner=None,
+                hint="wait for it, or choose another name",
             ) from None
 
     def _make_room(self, size: int) -> None:
@@ -140,7 +167,7 @@ class FileSink:
             return 0
         align = int(direct_align(self._fd))
         try:
-            self._direct = os.open(self.part, os.O_RDWR | os.O_CLOEXEC | flag)
+            self._direct = os.open(self.part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flag)
         except OSError:
             return 0
         return align

@@ -30,7 +30,7 @@ def available_memory(*, proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> 
                 if line.startswith("MemAvailable:"):
                     rooms.append(int(line.split()[1]) << 10)
         with open(f"{proc}/self/cgroup", encoding="utf-8") as file:
-            entries = [line.rstrip("\n").split(":", 2) for line in file]
+            entries = [line.rstrip("\n").split(":", 2) for line in file if line.count(":") >= 2]
     except (OSError, ValueError):
         return min(rooms, default=None)
     for _, controllers, path in entries:
@@ -95,7 +95,10 @@ class MemorySink:
         budget = self.budget()
         if size is not None and budget is not None and size > budget:
             raise too_much(size, budget)
-        self.mapping = Mapping(budget or 1 << 36, reserve=True) if size is None else Mapping(size)
+        if size is None and budget == 0:
+            raise too_much(1, 0)
+        room = 1 << 36 if budget is None else budget
+        self.mapping = Mapping(room, reserve=True) if size is None else Mapping(size)
         landing = Landing(-1 if size is None else size)
         landing.into_memory(self.mapping)
         return landing
@@ -163,9 +166,7 @@ class BufferSink:
         assert self._view is not None
         room = self._view.nbytes
         if size is not None and size > room:
-            raise BufferTooSmall(
-                f"the buffer holds {room:,} bytes, the object has {size:,}", needed=size, given=room
-            )
+            raise BufferTooSmall(f"the buffer holds {room:,} bytes, the object has {size:,}", needed=size, given=room)
         landing = Landing(-1 if size is None else size)
         landing.into_memory(self._view)
         return landing
@@ -207,14 +208,17 @@ def buffer_of(target: Any) -> memoryview:
                 f"cannot land in a {type(target).__name__}: give a path, a writable buffer, an array or a tensor"
             ) from None
         return _interface(target, interface)
-    except BufferError:
-        raise
     except ValueError:  # numpy: a dtype that the buffer protocol can't name (datetime64, bf16)
-        return _interface(target, target.__array_interface__)
+        interface = getattr(target, "__array_interface__", None)
+        if interface is None:
+            raise
+        return _interface(target, interface)
     if view.readonly:
         raise BufferError("the buffer is read-only")
     if not view.c_contiguous:
         raise BufferError("the buffer is not C-contiguous")
+    if "O" in view.format:
+        raise BufferError("the buffer holds Python objects, not bytes")
     return view if view.format == "B" and view.ndim == 1 else _flat(view)
 
 
@@ -225,12 +229,17 @@ def _flat(view: memoryview) -> memoryview:
 
 
 def _interface(owner: Any, interface: dict[str, Any]) -> memoryview:
+    typestr = str(interface["typestr"])
+    if typestr[1:2] == "O" or any("O" in str(field[1]) for field in interface.get("descr") or ()):
+        raise BufferError("the array holds Python objects, not bytes")
+    if not isinstance(interface.get("data"), tuple):
+        raise BufferError("the array does not tell its address")
     address, read_only = interface["data"]
     if read_only:
         raise BufferError("the array is read-only")
     if interface.get("strides") is not None:
         raise BufferError("the array is not C-contiguous")
-    size = int(interface["typestr"][2:])
+    size = int(typestr[2:].partition("[")[0])  # "<M8[ns]"
     for length in interface["shape"]:
         size *= length
     return _at(address, size, owner)
@@ -255,5 +264,3 @@ def _at(address: int, size: int, owner: Any) -> memoryview:
     array = (ctypes.c_char * size).from_address(address)
     array._owner = owner  # type: ignore[attr-defined]
     return memoryview(array).cast("B")
-
-

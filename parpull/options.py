@@ -9,8 +9,9 @@ Ground floor.
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 
-from .errors import BadOption
+from .checks import CHECKS, FROM_TEXT, MAX_CONNECTIONS, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
         on_event: Callable[[Event], None] | None
 
 
-__all__ = ["OptionFields", "Options", "parse_size"]
+__all__ = ["MAX_CONNECTIONS", "Options", "parse_size"]
 
 AUTO_CONNECTIONS = 16
-MAX_CONNECTIONS = 256
+NOTHING: Mapping[int, int | str | Sequence[str]] = MappingProxyType({})
 
 
 class Options:
@@ -101,18 +102,20 @@ class Options:
     durable: bool = False
     size: int | None = None
     steal: bool = True
-    curl: Mapping[int, int | str | Sequence[str]] = {}
+    curl: Mapping[int, int | str | Sequence[str]] = NOTHING
     on_event: Callable[[Event], None] | None = None
 
     def __init__(self, **fields: Unpack[OptionFields]) -> None:
         for name, value in fields.items():
             if name not in FIELDS:
                 raise TypeError(f"unknown option {name!r}; there are: {', '.join(sorted(FIELDS))}")
-            check = CHECKS.get(name)
-            self.__dict__[name] = check(name, value) if check else value
+            self.__dict__[name] = CHECKS[name](name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"options do not change; use replace({name}=…)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("options do not change; use replace()")
 
     def replace(self, **fields: Unpack[OptionFields]) -> Options:
         """A copy in which these fields are other ones."""
@@ -148,161 +151,3 @@ class Options:
 
 
 FIELDS = frozenset(Options.__annotations__)
-
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "64M" (10^6), "64MiB" (2^20) or "512". ValueError for anything else."""
-    number = text.strip().lower().removesuffix("b")
-    binary = number.endswith("i")
-    number = number.removesuffix("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number.removesuffix(unit)
-    if unit not in UNITS or (binary and not unit) or not digits.replace(".", "", 1).isdecimal() or not digits.isascii():
-        raise ValueError(f"not a size: {text!r}")
-    scale = 1024 ** ("kmgt".index(unit) + 1) if binary else UNITS[unit]
-    return int(float(digits) * scale)
-
-
-# --- checks: (name, value) -> value, or BadOption --------------------------------------
-
-
-def _bad(name: str, value: object, hint: str) -> BadOption:
-    return BadOption(f"{name}={value!r} is not possible", name=name, value=value, hint=hint)
-
-
-def _connections(name: str, value: Any) -> Any:
-    if value == "auto":
-        return value
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_CONNECTIONS:
-        raise _bad(name, value, f'give 1 to {MAX_CONNECTIONS}, or "auto"')
-    return value
-
-
-def _count(name: str, value: Any) -> Any:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _bad(name, value, "give a whole number, 0 or more")
-    return value
-
-
-def _bytes_or_none(name: str, value: Any) -> Any:
-    return None if value is None else _count(name, value)
-
-
-def _part_size(name: str, value: Any) -> Any:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise _bad(name, value, "give bytes, 1 or more, or None")
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise _bad(name, value, "give seconds, more than 0")
-    return float(value)
-
-
-def _headers(name: str, value: Any) -> tuple[str, ...]:
-    lines = [f"{k}: {v}" for k, v in value.items()] if hasattr(value, "items") else list(value)
-    for line in lines:
-        key, colon, _ = line.partition(":")
-        if not colon or not key.strip() or key != key.strip() or not line.isprintable():
-            # The value may be a secret: the name of the header has to do.
-            raise _bad(name, f"{key.strip()[:40]}: …", "give 'Name: value', without line breaks")
-        if key.lower() in ("range", "if-range", "if-match", "accept-encoding"):
-            raise _bad(name, key, "parpull sets this header itself; use start= and stop= for a range")
-    return tuple(lines)
-
-
-def _plain_text(name: str, value: Any) -> Any:
-    if value is not None and (not isinstance(value, str) or not value.isprintable()):
-        raise _bad(name, "…", "give a text without line breaks")
-    return value
-
-
-def _proxy(name: str, value: Any) -> Any:
-    proxies = value.values() if hasattr(value, "values") else [value]
-    for proxy in proxies:
-        _plain_text(name, proxy)
-    return value
-
-
-def _auth(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    user, password = value
-    if not f"{user}{password}".isprintable() or ":" in user:
-        raise _bad(name, "…", "give (user, password) without line breaks; the user without a colon")
-    return (user, password)
-
-
-def _path(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    path = os.fsdecode(value)
-    if not os.path.isfile(path):
-        raise _bad(name, path, "there is no such file")
-    return path
-
-
-def _http_version(name: str, value: Any) -> Any:
-    if value not in ("1.1", "2", "3"):
-        raise _bad(name, value, 'give "1.1", "2" or "3"')
-    return value
-
-
-CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "connections": _connections,
-    "part_size": _part_size,
-    "retries": _count,
-    "retry_for": _seconds,
-    "connect_timeout": _seconds,
-    "stall_timeout": _seconds,
-    "headers": _headers,
-    "auth": _auth,
-    "cookies": _plain_text,
-    "proxy": _proxy,
-    "noproxy": _plain_text,
-    "ca_file": _path,
-    "cert": _path,
-    "key": _path,
-    "http_version": _http_version,
-    "max_memory": _bytes_or_none,
-    "size": _bytes_or_none,
-}
-
-
-def _from_size(name: str, text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError:
-        raise _bad(name, text, "give a size such as 64M") from None
-
-
-def _from_number(name: str, text: str) -> float:
-    try:
-        return int(text) if text.isdecimal() else float(text)
-    except ValueError:
-        raise _bad(name, text, "give a number") from None
-
-
-def _from_connections(name: str, text: str) -> Any:
-    return text if text == "auto" else _from_number(name, text)
-
-
-def _from_text(name: str, text: str) -> str:
-    return text
-
-
-FROM_TEXT: Mapping[str, Callable[[str, str], Any]] = {
-    "connections": _from_connections,
-    "part_size": _from_size,
-    "retries": _from_number,
-    "retry_for": _from_number,
-    "connect_timeout": _from_number,
-    "stall_timeout": _from_number,
-    "max_memory": _from_size,
-    "ca_file": _from_text,
-    "proxy": _from_text,
-    "noproxy": _from_text,
-}

@@ -113,7 +113,8 @@ def _raw(number: int, value: object) -> Setting:
     def refused(name: str, hint: str) -> BadOption:
         return BadOption(f"curl option {name} can't be set", name="curl", value=number, hint=hint)
 
-    found = _reactor.option_kind(number) if isinstance(number, int) else None
+    plain = isinstance(number, int) and 0 < number < 2**31
+    found = _reactor.option_kind(number) if plain else None
     if found is None:
         raise refused(str(number), "give the number of an option whose value is a number, a text or a list of texts")
     name, kind = found
@@ -122,13 +123,10 @@ def _raw(number: int, value: object) -> Setting:
     if name not in ALLOWED:
         raise refused(name, "it is none of: " + ", ".join(sorted(ALLOWED)))
     if kind in (_job.SETTING_LONG, _job.SETTING_OFF_T):
-        if not isinstance(value, int):
+        if not isinstance(value, int) or not -(2**63) <= value < 2**63:
             raise refused(name, "its value is a number")
         return number, kind, value
-    if kind == _job.SETTING_STRING:
-        if not isinstance(value, str):
-            raise refused(name, "its value is a text")
-        return number, kind, value
-    if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-        raise refused(name, "its value is a list of texts")
-    return number, kind, "\n".join(value)
+    texts = [value] if kind == _job.SETTING_STRING else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) and t.isprintable() for t in texts):
+        raise refused(name, "its value is a text" if kind == _job.SETTING_STRING else "its value is a list of texts")
+    return number, kind, "\n".join(t for t in texts if t)

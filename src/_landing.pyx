@@ -17,7 +17,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, EINVAL, ENOSYS, EOPNOTSUPP, ENOSPC, errno
+from libc.errno cimport EINTR, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, ENOSPC, errno
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -38,10 +38,13 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "waiting.h" nogil:
     int cond_init(pthread_cond_t*)
     int cond_wait(pthread_cond_t*, pthread_mutex_t*, double seconds)
+    double monotonic()
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
     ssize_t pread(int fd, void* data, size_t size, int64_t offset)
+    long sysconf(int name)
+    enum: _SC_PAGESIZE
 
 cdef extern from "mapping.h" nogil:
     void* map_memory(size_t size, bint huge, bint reserve)
@@ -122,7 +125,7 @@ cdef int writer_open(Writer* writer, Ground* ground, int64_t position, bint defe
     if ground.fd >= 0 and writer.gather is NULL:
         writer.gather = <char*>aligned(ground.block)
         if writer.gather is NULL:
-            return ENOSPC
+            return ENOMEM
     return 0
 
 
@@ -252,8 +255,8 @@ cdef class Landing:
     that writes to it; `release()` drops the memory or descriptors afterwards."""
 
     def __cinit__(self, int64_t size, int64_t block=1 << 20):
-        if size < -1 or block < 4096 or block & (block - 1):
-            raise ValueError("size >= -1; block: a power of two from 4096")
+        if size < -1 or not 4096 <= block <= 1 << 30 or block & (block - 1):
+            raise ValueError("size >= -1; block: a power of two from 4 KiB to 1 GiB")
         memset(&self.ground, 0, sizeof(Ground))
         self.ground.fd = self.ground.direct_fd = -1
         self.ground.size = size
@@ -301,14 +304,14 @@ cdef class Landing:
     def wait(self, int64_t offset, timeout=None):
         """Wait until the front has reached `offset`, nothing more will land, or
         `timeout` seconds are over; return the front. Signals interrupt it."""
-        cdef double left = -1.0 if timeout is None else timeout
+        cdef double deadline = -1.0 if timeout is None else monotonic() + max(0.0, timeout)
         cdef double step
         cdef int64_t front
         while True:
             front = atomic_acquire(&self.ground.front)
-            if front >= offset or atomic_get(&self.ground.closed) or left == 0.0:
+            step = SIGNAL_SECONDS if timeout is None else min(deadline - monotonic(), SIGNAL_SECONDS)
+            if front >= offset or atomic_get(&self.ground.closed) or step <= 0.0:
                 return atomic_acquire(&self.ground.front)
-            step = SIGNAL_SECONDS if left < 0 else min(left, SIGNAL_SECONDS)
             with nogil:
                 pthread_mutex_lock(&self.ground.lock)
                 atomic_add(&self.ground.waiters, 1)
@@ -316,8 +319,6 @@ cdef class Landing:
                     cond_wait(&self.ground.moved, &self.ground.lock, step)
                 atomic_add(&self.ground.waiters, -1)
                 pthread_mutex_unlock(&self.ground.lock)
-            if left > 0:
-                left = max(0.0, left - step)
             PyErr_CheckSignals()
 
     def close(self):
@@ -329,7 +330,12 @@ cdef class Landing:
         cdef Writer writer
         cdef const char* pointer = data
         cdef int64_t size = len(data)
+        cdef int64_t room = self.ground.size if self.ground.size >= 0 else <int64_t>1 << 60
         cdef int error
+        if self.ground.base is NULL and self.ground.fd < 0:
+            raise ValueError("there is no ground to land on")
+        if start < 0 or start > room - size:
+            raise ValueError(f"[{start}, {start + size}) lies outside the target")
         memset(&writer, 0, sizeof(Writer))
         with nogil:
             error = writer_open(&writer, &self.ground, start, deferred)
@@ -420,12 +426,14 @@ cdef class Mapping:
 
     def settle(self, Py_ssize_t size):
         """All bytes are in place: keep the first `size`, give the rest of the
-        address space back, let forks inherit it."""
+        address space back, let forks inherit it. A view that is still exported
+        keeps the rest alive until close()."""
+        cdef size_t page = sysconf(_SC_PAGESIZE)
         cdef size_t keep
         if self.address is NULL or not 0 <= size <= self.length:
             raise ValueError(f"cannot settle at {size} of {self.length} bytes")
-        keep = (max(size, 1) + 4095) & ~<size_t>4095
-        if keep < self.mapped:
+        keep = (max(size, 1) + page - 1) // page * page
+        if keep < self.mapped and not self.exports:
             unmap_memory(self.address + keep, self.mapped - keep)
             self.mapped = keep
         self.length = size

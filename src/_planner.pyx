@@ -95,8 +95,8 @@ cdef inline int64_t next_cut(Plan* plan, int64_t start) noexcept nogil:
 cdef inline int64_t fit(Plan* plan, int64_t start, int64_t want, int64_t limit) noexcept nogil:
     """End of a part of about `want` bytes from `start`: on a block boundary where
     the size is ours to choose, never beyond `limit` or a cut."""
-    cdef int64_t stop = start + want
-    if plan.fixed <= 0:
+    cdef int64_t stop = start + min(want, limit - start)
+    if plan.fixed <= 0 and stop < limit:
         stop -= stop % plan.block
         if stop <= start:
             stop += plan.block
@@ -117,7 +117,7 @@ cdef inline void occupy(Plan* plan, int lane, int64_t start, int64_t stop) noexc
 cdef bint plan_adopt(Plan* plan, int lane, int64_t start, int64_t stop) noexcept nogil:
     """Give `lane` the never-issued [start, stop): the part of the first request,
     which was sent before there was a plan. False unless start == next."""
-    if start != plan.next or stop > plan.size or plan.lanes[lane].busy:
+    if start != plan.next or not start <= stop <= next_cut(plan, start) or plan.lanes[lane].busy:
         return False
     plan.unissued -= stop - start
     plan.next = stop
@@ -299,8 +299,8 @@ cdef class Planner:
                   int64_t part_size=0, cuts=()):
         cdef int64_t[1024] copy
         cdef int i
-        if size < 0 or lanes < 1 or block < 1 or len(cuts) > 1024:
-            raise ValueError("size >= 0, lanes >= 1, block >= 1, at most 1024 cuts")
+        if size < 0 or not 1 <= lanes <= 256 or block < 1 or len(cuts) > 1024:
+            raise ValueError("size >= 0, 1 to 256 lanes, block >= 1, at most 1024 cuts")
         for i, cut in enumerate(cuts):
             copy[i] = cut
         if plan_init(&self.plan, size, block, part_size, lanes, copy, len(cuts)) < 0:

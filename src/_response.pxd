@@ -44,6 +44,7 @@ cdef struct Headers:        # NULL where absent
     const char* retry_after
     const char* location
     bint twice              # Content-Range occurs more than once
+    bint encoded_twice      # Content-Encoding does
 
 
 cdef struct Expect:

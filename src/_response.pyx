@@ -21,6 +21,12 @@ cdef inline const char* skip_spaces(const char* text) noexcept nogil:
     return text
 
 
+cdef inline bint whole_number(const char* text, int64_t* value) noexcept nogil:
+    """A number and nothing else."""
+    text = number(skip_spaces(text), value)
+    return text is not NULL and skip_spaces(text)[0] == 0
+
+
 cdef inline const char* number(const char* text, int64_t* value) noexcept nogil:
     """Read decimal digits; NULL when there are none, or too many to be true."""
     cdef int64_t n = 0
@@ -72,11 +78,17 @@ cdef bint identity(const char* encoding) noexcept nogil:
     if encoding is NULL:
         return True
     encoding = skip_spaces(encoding)
-    return encoding[0] == 0 or strncasecmp(encoding, b"identity", 8) == 0
+    if strncasecmp(encoding, b"identity", 8) == 0:
+        encoding = skip_spaces(encoding + 8)
+    return encoding[0] == 0
 
 
 cdef inline bint weak(const char* etag) noexcept nogil:
     return strncmp(etag, b"W/", 2) == 0
+
+
+cdef inline const char* opaque(const char* etag) noexcept nogil:
+    return etag + 2 if weak(etag) else etag
 
 
 cdef bint same_date(const Headers* headers, const Expect* expect) noexcept nogil:
@@ -95,7 +107,11 @@ cdef void compare(const Headers* headers, const Expect* expect, Verdict* verdict
             verdict.flaw = TOTAL_DIFFERS
         return
     if expect.etag is not NULL and headers.etag is not NULL:
-        agrees = strcmp(headers.etag, expect.etag) == 0
+        # A strong tag is itself or another one; of a weak one the opaque part counts.
+        if weak(expect.etag):
+            agrees = strcmp(opaque(headers.etag), opaque(expect.etag)) == 0
+        else:
+            agrees = strcmp(headers.etag, expect.etag) == 0
         if agrees and weak(expect.etag) and expect.last_modified is not NULL:
             agrees = same_date(headers, expect)
             if not agrees:
@@ -121,12 +137,11 @@ cdef void flawed(Flaw flaw, const Expect* expect, Verdict* verdict) noexcept nog
 
 cdef void judge_partial(const Headers* headers, const Expect* expect, Verdict* verdict) noexcept nogil:
     cdef int64_t length = -1
-    cdef const char* rest
     verdict.kind = LAND
     if headers.content_type is not NULL and strncasecmp(headers.content_type, b"multipart/", 10) == 0:
         flawed(MULTIPART, expect, verdict)
         return
-    if not identity(headers.content_encoding):
+    if headers.encoded_twice or not identity(headers.content_encoding):
         flawed(ENCODED, expect, verdict)
         return
     if headers.content_range is NULL:
@@ -142,8 +157,7 @@ cdef void judge_partial(const Headers* headers, const Expect* expect, Verdict* v
         flawed(BEYOND_PART, expect, verdict)
         return
     if headers.content_length is not NULL:
-        rest = number(skip_spaces(headers.content_length), &length)
-        if rest is NULL or length != verdict.stop - verdict.start:
+        if not whole_number(headers.content_length, &length) or length != verdict.stop - verdict.start:
             flawed(LENGTH_MISMATCH, expect, verdict)
             return
         verdict.measured = True
@@ -154,20 +168,19 @@ cdef void judge_partial(const Headers* headers, const Expect* expect, Verdict* v
 
 
 cdef void judge_whole(const Headers* headers, const Expect* expect, Verdict* verdict) noexcept nogil:
-    cdef const char* rest
     verdict.start = 0
     verdict.stop = -1
     if not expect.first and expect.start >= 0:
         verdict.kind = IGNORED
         return
     verdict.kind = STREAM
-    if not identity(headers.content_encoding):
+    if headers.encoded_twice or not identity(headers.content_encoding):
         verdict.kind = BROKEN
         verdict.flaw = ENCODED
         return
     if headers.content_length is not NULL:
-        rest = number(skip_spaces(headers.content_length), &verdict.total)
-        if rest is NULL:
+        if not whole_number(headers.content_length, &verdict.total):
+            verdict.total = -1
             verdict.kind = BROKEN
             verdict.flaw = BAD_LENGTH
             return
@@ -263,7 +276,9 @@ cdef void retry_after(const char* text, Verdict* verdict) noexcept nogil:
     if rest is NULL or rest[0] != c':':
         return
     rest = number(rest + 1, &second)
-    if rest is NULL or year > 9999 or day > 31 or hour > 23 or minute > 59 or second > 60:
+    if rest is NULL or strcmp(skip_spaces(rest), b"GMT") != 0:
+        return
+    if year > 9999 or not 1 <= day <= 31 or hour > 23 or minute > 59 or second > 60:
         return
     verdict.retry_at = epoch(year, month + 1, day) * 86400 + hour * 3600 + minute * 60 + second
 

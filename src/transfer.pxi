@@ -113,13 +113,17 @@ cdef const char* header(CURL* easy, const char* name) noexcept nogil:
     return found.value
 
 
+cdef bint repeated(CURL* easy, const char* name) noexcept nogil:
+    cdef curl_header* found
+    return curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &found) == 0 and found.amount > 1
+
+
 cdef void head(Transfer* transfer) noexcept nogil:
     """Judge the response whose headers are complete; choose the phase."""
     cdef Job* job = transfer.job
     cdef Headers headers
     cdef Expect expect
     cdef Verdict* verdict = &transfer.verdict
-    cdef curl_header* found
     cdef long status = 0
     cdef int64_t shift
     transfer.judged = True
@@ -128,9 +132,8 @@ cdef void head(Transfer* transfer) noexcept nogil:
     transfer.status = <int>status
     memset(&headers, 0, sizeof(headers))
     headers.content_range = header(transfer.easy, b"Content-Range")
-    if headers.content_range is not NULL:
-        if curl_easy_header(transfer.easy, b"Content-Range", 0, CURLH_HEADER, -1, &found) == 0:
-            headers.twice = found.amount > 1
+    headers.twice = repeated(transfer.easy, b"Content-Range")
+    headers.encoded_twice = repeated(transfer.easy, b"Content-Encoding")
     headers.content_length = header(transfer.easy, b"Content-Length")
     headers.content_encoding = header(transfer.easy, b"Content-Encoding")
     headers.content_type = header(transfer.easy, b"Content-Type")

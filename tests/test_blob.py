@@ -110,13 +110,6 @@ def test_a_file_is_mapped_when_it_is_asked_for(on_disk):
     assert on_disk.array("u1").tolist() == list(DATA)
 
 
-def test_a_file_is_a_path(on_disk, blob):
-    with open(on_disk, "rb") as file:
-        assert file.read() == DATA
-    with pytest.raises(TypeError, match="in memory"):
-        os.fspath(blob)
-
-
 @pytest.mark.filterwarnings("ignore:.*path should be string:DeprecationWarning")
 def test_its_bytes_are_never_taken_for_a_path(tmp_path):
     """os.stat, os.unlink … look at the buffer protocol before __fspath__."""

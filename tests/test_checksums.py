@@ -161,7 +161,7 @@ def test_an_error_of_the_reader_is_told():
     assert isinstance(error, OSError)
 
 
-def test_an_error_of_the_one_who_is_told_is_not_told_to_him_again():
+def test_an_error_of_the_one_who_is_told_is_not_told_to_him_again(monkeypatch):
     said = []
     landing = Landing(0)
     landing.into_memory(bytearray())
@@ -172,6 +172,7 @@ def test_an_error_of_the_one_who_is_told_is_not_told_to_him_again():
         if len(said) == 1:
             raise RuntimeError("mine")
 
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
     Follower(Checksum("sha256", SHA256), landing, lambda *_: b"", done).join()
     landing.release()
     assert len(said) == 1

@@ -42,7 +42,9 @@ def test_sizes(size, connections, tls, origin, tls_origin, name, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["object"]
 
 
-@pytest.mark.parametrize("manner", [{"ranges": "no"}, {"ranges": "no", "length": "chunked"}, {"length": "close", "ranges": "no"}])
+@pytest.mark.parametrize(
+    "manner", [{"ranges": "no"}, {"ranges": "no", "length": "chunked"}, {"length": "close", "ranges": "no"}]
+)
 @pytest.mark.parametrize("size", [0, 1, 5 * BLOCK + 7])
 def test_streams(manner, size, origin, name, tmp_path):
     """No ranges, no length: one stream, kept from its first byte."""

@@ -108,6 +108,18 @@ def test_callbacks(origin, name):
     download.result().close()
 
 
+def test_a_callback_that_fails_harms_nobody(origin, name, monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    download = parpull.submit(origin.url(name, size=10, latency=0.2))
+    download.add_done_callback(lambda d: 1 / 0)
+    with download.result(5) as blob, memoryview(blob) as view:
+        assert bytes(view) == content.content(0, 10)
+    download.add_done_callback(lambda d: 1 / 0)
+    assert [args.exc_type for args in told] == [ZeroDivisionError] * 2
+    assert download.result().size == 10
+
+
 def test_exception_is_fresh_each_time(origin, name):
     download = parpull.submit(origin.url(name, size=10, scenario="not-found"))
     first, second = download.exception(), download.exception()

@@ -66,7 +66,11 @@ def run(code, *args, timeout=60):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "said"), [(FORK, "child\nparent\n"), (CANCEL, "cancelled\n"), (EXIT, "leaving\n")], ids=["fork", "cancel", "exit"])
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(FORK, "child\nparent\n"), (CANCEL, "cancelled\n"), (EXIT, "leaving\n")],
+    ids=["fork", "cancel", "exit"],
+)
 def test_during_tls_transfers(code, said, tls_origin, name):
     url = tls_origin.url(name, size=64 << 20, pace=20_000_000)
     for _ in range(TIMES):

@@ -14,9 +14,7 @@ def main() -> None:
     url, connections, *out = sys.argv[1:]
     # By name, so that this module type-checks where the extension is not built.
     parpull: Any = importlib.import_module("parpull")
-    blob = parpull.fetch(
-        url, into=out[0] if out else None, connections=int(connections)
-    )
+    blob = parpull.fetch(url, into=out[0] if out else None, connections=int(connections))
     if not out:
         print(report(memoryview(blob)))
 

@@ -71,9 +71,9 @@ def origin_of(url: str) -> Origin:
     """(scheme, host, port): what credentials are bound to. BadURL if there is none."""
     try:
         parts = urlsplit(url)
-        port = parts.port or PORTS.get(parts.scheme, 0)
-    except ValueError as error:
-        raise BadURL(f"not a URL: {redact(url)} ({error})", url=redact(url)) from None
+        port = PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
+    except ValueError:  # its text may quote a password
+        raise BadURL(f"not a URL: {redact(url)}", url=redact(url)) from None
     return parts.scheme, (parts.hostname or "").rstrip("."), port
 
 
@@ -85,7 +85,10 @@ def resolve(url: str, options: Options) -> Request:
         raise BadURL(f"a URL is a text, not {type(url).__name__}", url=str(url))
     if any(ord(c) < 33 or ord(c) == 127 for c in url.strip()) and not url.strip().isprintable():
         raise BadURL("the URL holds control characters", url=redact(url))
-    text = quote(url.strip(), safe=SAFE)
+    try:
+        text = quote(url.strip(), safe=SAFE)
+    except UnicodeEncodeError:
+        raise BadURL("the URL holds what is no text", url="…") from None
     scheme, host, _ = origin_of(text)
     if "://" not in text or not scheme:
         raise BadURL(f"not a URL: {redact(url)}", url=redact(url), hint=f"did you mean https://{redact(url)} ?")
@@ -142,6 +145,9 @@ def follow(request: Request, status: int, location: str | None) -> Request:
         raise refused(f"status {status} is no redirect to follow")
     if not location:
         raise refused("it names no location")
+    if not location.isprintable():
+        raise refused("its location holds control characters")
+    location = quote(location.strip(), safe=SAFE)
     try:
         scheme, host, _ = origin_of(location)
     except BadURL:
@@ -153,7 +159,7 @@ def follow(request: Request, status: int, location: str | None) -> Request:
     if request.hops >= MAX_HOPS:
         raise refused(f"more than {MAX_HOPS} redirects")
     return Request(
-        quote(location, safe=SAFE),
+        location,
         home=request.home,
         public=request.public,
         secret=request.secret,

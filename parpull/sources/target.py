@@ -53,7 +53,7 @@ def target_of(url: str, text: str, *, total: int, ranges: bool, address: str | N
     """The target of a response: `text` holds a `name:value` line per header, `total`
     is the object's size or -1."""
     headers = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(): a value may hold U+0085
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
     return Target(

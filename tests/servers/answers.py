@@ -87,9 +87,7 @@ class Answer:
     def without_headers(self, names: Iterable[str]) -> Answer:
         """The same without these headers."""
         gone = {name.lower() for name in names}
-        return replace(
-            self, headers=tuple((k, v) for k, v in self.headers if k.lower() not in gone)
-        )
+        return replace(self, headers=tuple((k, v) for k, v in self.headers if k.lower() not in gone))
 
     def in_manner(self, manner: Manner, served: int) -> Answer:
         """The same at the manner's pace; closing when the connection has served its share."""
@@ -163,9 +161,7 @@ def right_answer(ask: Ask) -> Answer:
     refusal = _refused(ask) or _redirected(ask)
     if refusal is not None:
         return refusal
-    if ask.request.method not in {"GET", "HEAD"} or (
-        ask.request.method == "HEAD" and not manner.head
-    ):
+    if ask.request.method not in {"GET", "HEAD"} or (ask.request.method == "HEAD" and not manner.head):
         return note(405)
     if _precondition_failed(ask):
         return note(412)

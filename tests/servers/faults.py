@@ -40,9 +40,7 @@ def whole_in_206(ask: Ask) -> Answer:
     return part(ask, 0, ask.size)
 
 
-def headers(
-    ask: Ask, *, put: Mapping[str, str] | None = None, drop: tuple[str, ...] = ()
-) -> Answer:
+def headers(ask: Ask, *, put: Mapping[str, str] | None = None, drop: tuple[str, ...] = ()) -> Answer:
     """The right body under other headers. {start}, {last}, {next} and {size} are filled in."""
     answer = right_answer(ask)
     start, stop = _span(ask)
@@ -122,9 +120,7 @@ def mute(_: Ask, *, ending: Ending = "drop") -> Answer:
     return Answer(0, mute=True, ending=ending)
 
 
-def status(
-    _: Ask, *, code: int, text: str = "", retry_after: str = "", ending: Ending = "keep"
-) -> Answer:
+def status(_: Ask, *, code: int, text: str = "", retry_after: str = "", ending: Ending = "keep") -> Answer:
     """Another status. `retry_after` is the header's text; "date+N" becomes a date N seconds on."""
     answer = replace(note(code, text), ending=ending)
     if retry_after.startswith("date+"):

@@ -17,9 +17,7 @@ _GRACE = 3.0
 
 def main() -> None:
     """Run the command in sys.argv."""
-    child = subprocess.Popen(
-        sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False, process_group=0
-    )
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False, process_group=0)
     threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
     sys.exit(child.wait())
 

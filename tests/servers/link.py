@@ -90,9 +90,7 @@ class _Flow:
 class Link:
     """One client, one server between which bytes go."""
 
-    def __init__(
-        self, client: socket.socket, server: tuple[str, int], order: Order, count: Count
-    ) -> None:
+    def __init__(self, client: socket.socket, server: tuple[str, int], order: Order, count: Count) -> None:
         self.count = count
         self.frozen = False
         """Set by the controller: forward nothing, keep everything open."""
@@ -121,9 +119,7 @@ class Link:
                 sock.setblocking(False)
             if self._order.pace is not None:
                 self._client.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self._order.pace)
-            return self._pump(
-                _Flow(self._client, server, None), _Flow(server, self._client, self._order.after)
-            )
+            return self._pump(_Flow(self._client, server, None), _Flow(server, self._client, self._order.after))
 
     def _pump(self, up: _Flow, down: _Flow) -> Then:
         while self.ending is None and not (up.ended and (down.ended or down.dry)):

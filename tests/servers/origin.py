@@ -74,9 +74,7 @@ class Origin:
     ca_file: str | None = None
     """What a client must trust when `tls` is on."""
 
-    def __init__(
-        self, *, tls: bool | Condition = False, host: str = "127.0.0.1", port: int = 0
-    ) -> None:
+    def __init__(self, *, tls: bool | Condition = False, host: str = "127.0.0.1", port: int = 0) -> None:
         self.tls = bool(tls)
         self.host = host
         args = ["--control", f"--host={host}", f"--port={port}"]

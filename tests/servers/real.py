@@ -204,9 +204,7 @@ class HttpServer(RealServer):
 def _serve(root: str, fd: int) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=root)
     listener = socket.socket(fileno=fd)
-    server = http.server.ThreadingHTTPServer(
-        listener.getsockname(), handler, bind_and_activate=False
-    )
+    server = http.server.ThreadingHTTPServer(listener.getsockname(), handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
     server.serve_forever()

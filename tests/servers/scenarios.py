@@ -52,9 +52,7 @@ Per = Literal["request", "connection"]
 Asked = Literal["any", "range", "plain"]
 Method = Literal["GET", "HEAD"]
 Bytes = Literal["right", "wrong", "missing"]
-_CHOICES = MappingProxyType(
-    {"when": When, "per": Per, "asked": Asked, "method": Method, "bytes": Bytes}
-)
+_CHOICES = MappingProxyType({"when": When, "per": Per, "asked": Asked, "method": Method, "bytes": Bytes})
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,7 @@ class Server:
         finally:
             state.end(record)
 
-    def _decide(
-        self, scenario: str, request: Request, state: NameState, record: Record, served: int
-    ) -> Answer:
+    def _decide(self, scenario: str, request: Request, state: NameState, record: Record, served: int) -> Answer:
         fault = self._faults.get(scenario)
         if fault is None:
             return note(404, f"no scenario {scenario}\n")

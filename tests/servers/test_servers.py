@@ -46,9 +46,7 @@ MIB = 1 << 20
 class Reply:
     """One answer, an error status included."""
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET"
-    ) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> None:
         request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
         try:
             answer = urllib.request.urlopen(request, timeout=10)
@@ -183,9 +181,7 @@ class TestRedirects:
         with Origin() as other:
             target = other.url(name, size=99, signed=True)
             assert Reply(target).status == 403
-            reply = Reply(
-                origin.url(name, size=9, redirect="signed", to=target), {"Authorization": "x"}
-            )
+            reply = Reply(origin.url(name, size=9, redirect="signed", to=target), {"Authorization": "x"})
             assert reply.body == content(0, 99)
             # urllib carries it along, which is the very thing the log is there to show
             assert len(other.log(name).with_header("authorization")) == 1
@@ -201,9 +197,7 @@ class TestScenarios:
         assert {s.server.does for s in SCENARIOS.values()} - {None} == FAULTS.keys()
 
     @pytest.mark.parametrize("scenario", SCENARIOS)
-    def test_bites_as_noted(
-        self, scenario: str, origin: Origin, tls_origin: Origin, name: str
-    ) -> None:
+    def test_bites_as_noted(self, scenario: str, origin: Origin, tls_origin: Origin, name: str) -> None:
         noted = SCENARIOS[scenario]
         alone = Origin() if scenario == "limit-refused" else None
         server = alone or (tls_origin if noted.tls else origin)
@@ -274,9 +268,7 @@ class TestProxy:
             ({"refuse": True}, 56),
         ],
     )
-    def test_orders(
-        self, origin: Origin, proxy: Proxy, name: str, order: dict[str, object], code: int
-    ) -> None:
+    def test_orders(self, origin: Origin, proxy: Proxy, name: str, order: dict[str, object], code: int) -> None:
         proxy.order(1, **order)
         assert fetch_barely(proxy.url(origin.url(name, size=SIZE))).code == (code,)
         assert proxy.counts()[0].down == order.get("after", 0)

@@ -22,9 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SO_MAX_PACING_RATE = getattr(
-    socket, "SO_MAX_PACING_RATE", 47
-)  # Linux; not named before Python 3.14
+SO_MAX_PACING_RATE = getattr(socket, "SO_MAX_PACING_RATE", 47)  # Linux; not named before Python 3.14
 UNPACED = (1 << 32) - 1
 _HEAD_LIMIT = 64 << 10
 SEND_AT_ONCE = 4 << 20  # the granularity in which sent bytes are counted while they go

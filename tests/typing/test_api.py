@@ -3,7 +3,6 @@ each `type: ignore` is a call that has to be wrong (unused ignores are errors)."
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
@@ -140,7 +139,6 @@ async def downloads(download: Download) -> None:
 def blobs(blob: Blob) -> None:
     memoryview(blob)
     bytes(blob)
-    os.fspath(blob)
     assert_type(len(blob), int)
     assert_type(blob.path, str | None)
     assert_type(blob.validator, str | None)
