@@ -40,7 +40,7 @@ def parse_size(text: str) -> int:
         raise ValueError(f"not a size: {text!r}")
     whole, _, fraction = digits.partition(".")
     scale = 1 << 10 * ("kmgt".index(unit) + 1) if binary else UNITS[unit]
-    return int(whole or 0) * scale + int(fraction or 0) * scale // 10 ** len(fraction)
+    return int(whole or 0) * scale + int(int(fraction or 0) * scale // 10 ** len(fraction))
 
 
 def _bad(name: str, value: object, hint: str) -> BadOption:

@@ -33,6 +33,8 @@ cdef inline const char* number(const char* text, int64_t* value) noexcept nogil:
     if not c'0' <= text[0] <= c'9':
         return NULL
     while c'0' <= text[0] <= c'9':
+        if n > LIMIT // 10:
+            return NULL
         n = n * 10 + (text[0] - c'0')
         if n > LIMIT:
             return NULL

@@ -8,12 +8,18 @@ import threading
 import time
 
 import pytest
+from hypothesis import settings
 
 import parpull
 from parpull import _job, _landing, _reactor
 from tests.servers.fixtures import name, origin, tls_origin
 
 __all__ = ["name", "origin", "tls_origin"]
+
+# In CI the same examples each time: a red run is a broken change, not a lucky find.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("expensive", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 SETTLE = 2.0  # seconds that a closing thread may still take
 
@@ -34,10 +40,10 @@ def leaked(before: dict[str, int]) -> dict[str, int]:
     """What is alive that was not before; {} once everything has been given back."""
     deadline = time.monotonic() + SETTLE
     while True:
-        gc.collect()
         more = {key: n - before[key] for key, n in living().items() if n > before[key]}
         if not more or time.monotonic() > deadline:
             return more
+        gc.collect()
         time.sleep(0.02)
 
 
