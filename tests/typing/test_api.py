@@ -82,7 +82,6 @@ def wrong_options() -> None:
     Options(http_version="1.0")  # type: ignore[arg-type]
     Options(auth="user:password")  # type: ignore[arg-type]
     Options(retries=None)  # type: ignore[arg-type]
-    Options(4)  # type: ignore[call-arg]
     parpull.fetch(URL, connections="many")  # type: ignore[arg-type]
     parpull.fetch(URL, nonsense=1)  # type: ignore[call-arg]
     parpull.submit(URL, retries="3")  # type: ignore[arg-type]
