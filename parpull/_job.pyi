@@ -29,6 +29,7 @@ class JobHandle:
         part_size: int = 0,
         first_part: int = ...,
         steal: bool = True,
+        direct: bool = True,
     ) -> None: ...
     def request(self, url: str | bytes, headers: Iterable[str], *, private: bool, generation: int) -> None: ...
     def begin(

@@ -124,8 +124,8 @@ class Client:
     def __del__(self, _warn: Any = warnings.warn) -> None:
         engine = getattr(self, "_engine", None)
         if engine is not None and engine.running:
+            engine.close_when_idle()  # first: a warning may be an error here
             _warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            engine.close_when_idle()
 
 
 def submit(

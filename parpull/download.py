@@ -16,7 +16,7 @@ from .checksums import Follower, parse_checksum
 from .errors import BadOption, ParpullError, SizeMismatch, TransferError, redact
 from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
 from .failures import failure, failure_of
-from .settings import settings_of
+from .settings import proxy_of, settings_of
 from .sources import Request, Target, follow, target_of
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         def read(self, start: int, stop: int) -> memoryview: ...
         def commit(self, size: int) -> Any: ...
         def discard(self) -> None: ...
+        def abandon(self) -> None: ...
 
 
 __all__ = ["Download", "Progress"]
@@ -123,7 +124,7 @@ class Download:
         self._error: BaseException | None = None
         self._cancelled = False
         self._ended = False  # the reactor has let go
-        self._concluding = False
+        self._concluder: threading.Thread | None = None
         self._began = time.monotonic()
         self._took = 0.0
         self._lock = threading.Lock()
@@ -140,6 +141,7 @@ class Download:
             part_size=options.part_size or 0,
             first_part=FIRST_PART,
             steal=options.steal,
+            direct=not proxy_of(options, request.home[0]),
         )
         sink.check()
         self._set_request(request)
@@ -264,7 +266,10 @@ class Download:
                 while not self._done.is_set():
                     ended = loop.create_future()
                     self.add_done_callback(wake)
-                    yield from asyncio.shield(ended)
+                    try:
+                        yield from ended
+                    except asyncio.CancelledError:
+                        pass  # asked twice: it still has to be over first
                 raise
         if self._cancelled:
             raise asyncio.CancelledError
@@ -365,7 +370,7 @@ class Download:
             return sum(stop - start for start, stop in self._spans if stop is not None)
         start, stop = self._spans[0]
         if total is None:
-            return None if stop is None else stop - start
+            return None
         if start > total:
             raise self._beyond(total)
         return (total if stop is None else min(stop, total)) - start
@@ -416,9 +421,9 @@ class Download:
         """Everything has ended: prove, commit or discard, resolve the future. Runs
         once: on the notifier's thread, or on the follower's."""
         with self._lock:
-            if self._concluding:
+            if self._concluder is not None:
                 return
-            self._concluding = True
+            self._concluder = threading.current_thread()
         error = self._error
         blob = None
         try:
@@ -456,9 +461,12 @@ class Download:
     def _end(self, *, blob: Blob | None = None, error: BaseException | None = None) -> None:
         self._took = time.monotonic() - self._began
         if blob is None:
-            if self._landing is not None:
-                self._landing.release()
-            self._sink.discard()
+            try:
+                if self._landing is not None:
+                    self._landing.release()
+                self._sink.discard()
+            except BaseException as failed:  # the future is resolved whatever happens
+                error = error or failed
         counts = self.handle.counters()
         shown = error if isinstance(error, ParpullError) else None
         if shown is not None and shown.url is None:
@@ -496,12 +504,14 @@ class Download:
             threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
 
     def wait(self) -> None:
-        """Wait for the end, whatever it is."""
-        self._done.wait()
+        """Wait for the end, whatever it is; on the thread that brings it, at once."""
+        if threading.current_thread() is not self._concluder:
+            self._done.wait()
 
     def forked(self) -> None:
         """In a forked child: the transfer goes on in the parent only."""
         self._lock = threading.Lock()
         self._done = threading.Event()
+        self._sink.abandon()
         self._error = TransferError("the process forked; this transfer goes on in the parent", url=self.url)
         self._done.set()

@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may close a Client inside
         self._ids = itertools.count(1)
         self._transfers: dict[int, Transfer] = {}  # the reactor has them
         self._open: dict[int, Transfer] = {}  # their futures are not resolved yet
@@ -74,9 +74,15 @@ class Engine:
             reactor.add(transfer.handle)
 
     def _start(self) -> Reactor:
-        self._reactor = reactor = Reactor(self.limit)
-        self._notifier = threading.Thread(target=self._notify, args=(reactor,), name="parpull-notifier", daemon=True)
-        self._notifier.start()
+        reactor = Reactor(self.limit)
+        notifier = threading.Thread(target=self._notify, args=(reactor,), name="parpull-notifier", daemon=True)
+        try:
+            notifier.start()
+        except BaseException:
+            reactor.quit()
+            reactor.join()
+            raise
+        self._reactor, self._notifier = reactor, notifier
         return reactor
 
     def _notify(self, reactor: Reactor) -> None:
@@ -137,7 +143,7 @@ class Engine:
         self._join()
         if threading.current_thread() is not self._notifier:
             for transfer in under_way:
-                transfer.wait()
+                transfer.wait()  # returns at once on a thread that ends it
 
     def ended(self, id: int) -> None:
         """A transfer's future is resolved."""
@@ -148,7 +154,6 @@ class Engine:
         notifier = self._notifier
         if notifier is not None and notifier is not threading.current_thread():
             notifier.join()
-            self._notifier = None
 
     def before_fork(self) -> None:
         """An idle engine stops, so that the child inherits no thread's remains; the
@@ -157,12 +162,13 @@ class Engine:
             if self._transfers or self._reactor is None:
                 return
             self._reactor.quit()
-            self._reactor = None
-        self._join()
+            self._reactor, notifier = None, self._notifier
+        if notifier is not None and notifier is not threading.current_thread():
+            notifier.join()
 
     def after_fork_in_child(self) -> None:
         """The threads are gone. Close their sockets, forget their memory."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         transfers, self._open = self._open, {}
         self._transfers = {}
         if self._reactor is not None:

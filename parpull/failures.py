@@ -89,7 +89,7 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
         last.attempts = attempts  # type: ignore[attr-defined]
         return last
     error = RetriesExhausted(
-        f"gave up after {attempts} failed attempts; the last: {last}",
+        f"gave up after {attempts} failed attempt{'s' * (attempts != 1)}; the last: {last}",
         url=about["url"],
         attempts=attempts,
         last=last,

@@ -230,6 +230,10 @@ class FileSink:
                 pass
             self._close()
 
+    def abandon(self) -> None:
+        """In a forked child: the parent goes on writing the file."""
+        self._close()
+
     def _close(self) -> None:
         for fd in (self._direct, self._fd):
             if fd >= 0:

@@ -128,6 +128,12 @@ class MemorySink:
                 pass
 
 
+    def abandon(self) -> None:
+        """In a forked child, which has not inherited the memory."""
+        if self.mapping is not None:
+            self.mapping.abandon()
+
+
 def too_much(needed: int, available: int) -> MemoryBudget:
     """A MemoryBudget error that says what to do."""
     return MemoryBudget(
@@ -188,6 +194,10 @@ class BufferSink:
 
     def discard(self) -> None:
         """The memory is the caller's."""
+        self._view = None
+
+    def abandon(self) -> None:
+        """In a forked child: the memory is a copy of the caller's."""
         self._view = None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Setting = tuple[int, int, int | str | None]
 
-__all__ = ["ca_file", "settings_of"]
+__all__ = ["ca_file", "proxy_of", "settings_of"]
 
 HTTP_VERSIONS = {"1.1": 2, "2": 4, "3": 30}  # CURL_HTTP_VERSION_1_1, _2TLS, _3
 
@@ -82,6 +82,12 @@ def ca_file(given: str | None) -> str | None:
     return str(certifi.where())
 
 
+def proxy_of(options: Options, scheme: str) -> str | None:
+    """The proxy for addresses of this scheme."""
+    proxy = options.proxy
+    return proxy if isinstance(proxy, str) or proxy is None else proxy.get(scheme)
+
+
 def settings_of(options: Options, scheme: str) -> list[Setting]:
     """(option number, kind, value) for every transfer of a job whose address has
     this scheme."""
@@ -96,8 +102,7 @@ def settings_of(options: Options, scheme: str) -> list[Setting]:
         put("CAPATH", _job.SETTING_STRING, None)  # a folder would be read anew for each connection
     put("CONNECTTIMEOUT_MS", _job.SETTING_LONG, max(1, int(options.connect_timeout * 1000)))
     put("HTTP_VERSION", _job.SETTING_LONG, HTTP_VERSIONS[options.http_version])
-    proxy = options.proxy
-    put("PROXY", _job.SETTING_STRING, (proxy if isinstance(proxy, str) else (proxy or {}).get(scheme)) or "")
+    put("PROXY", _job.SETTING_STRING, proxy_of(options, scheme) or "")
     put("NOPROXY", _job.SETTING_STRING, options.noproxy or "")
     for name, path in (("SSLCERT", options.cert), ("SSLKEY", options.key)):
         if path:

@@ -123,14 +123,17 @@ cdef struct Job:
     bint proven             # the current generation has answered with bytes
     bint plain              # ask without Range
     bint unmatched          # If-Match is of no use here
+    bint pinnable           # `address` is the server's, not a proxy's
     bint pinned             # stay with `address`
     bint complete           # a stream has ended as it should
     int seats               # connections in use at most, <= limit
     int fails               # failed attempts since the last good one
     int attempts            # failed attempts altogether
     double progressed       # when a byte last landed
-    double stumbled         # when an attempt last failed
     double failed           # when a failure last counted
+    int64_t copied          # body bytes that were landed for good
+    int64_t copied_stumbled # `copied` when an attempt last failed
+    int64_t copied_failed   # `copied` when a failure last counted
     double refused          # when the server last refused a connection
     double not_before       # backoff of the whole job
     int64_t seen            # landed bytes at that time

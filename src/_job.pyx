@@ -153,11 +153,11 @@ cdef class JobHandle:
     """Everything the reactor needs to know of one fetch.
 
     `settings`: (option number, SETTING_* kind, value) each; `spans`: the object's
-    (start, stop) ranges in target order, stop None for its end."""
+    (start, stop) ranges in target order, stop None for its end; `direct`: no proxy."""
 
     def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
                   double retry_for=600.0, double stall_timeout=30.0, int64_t block=1 << 20,
-                  int64_t part_size=0, int64_t first_part=4 << 20, bint steal=True):
+                  int64_t part_size=0, int64_t first_part=4 << 20, bint steal=True, bint direct=True):
         cdef int i
         cdef int64_t at = 0
         atomic_add(&handles, 1)
@@ -171,6 +171,7 @@ cdef class JobHandle:
         self.job.part_size = part_size
         self.job.first_part = first_part
         self.job.steal = steal
+        self.job.pinnable = direct
         self.job.total = -1
         self.job.settings = <Setting*>calloc(len(settings) + 1, sizeof(Setting))
         self.job.spans = <Span*>calloc(len(spans) + 1, sizeof(Span))

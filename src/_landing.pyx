@@ -446,6 +446,14 @@ cdef class Mapping:
         self.length = 0
         self.unmap()
 
+    def abandon(self):
+        """In a forked child: what was here stayed with the parent (see settle), and
+        the addresses may belong to another mapping by now. Forget them."""
+        if self.address is not NULL:
+            self.address = NULL
+            self.length = 0
+            atomic_add(&mappings, -1)
+
     def __len__(self):
         return self.length
 

@@ -12,6 +12,7 @@ cdef struct Lane:           # one connection's stake in the plan
     int64_t claim           # it may write below this; nobody else may
     int64_t stop            # where its part ends; a thief lowers it
     bint busy
+    bint unproven           # its bytes count only as a whole: not to be stolen from
     double rate             # bytes per second, 0 while unknown
 
 
@@ -28,7 +29,6 @@ cdef struct Plan:
     int64_t unissued        # bytes in gaps + bytes from next to size
     int64_t* cuts           # ascending offsets that no part may straddle
     int ncuts
-    int cut                 # first of cuts beyond next
     Part* gaps              # handed out once and given back; ascending, disjoint
     int ngaps
     int room

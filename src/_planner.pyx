@@ -111,6 +111,8 @@ cdef inline void occupy(Plan* plan, int lane, int64_t start, int64_t stop) noexc
     seat.start = start
     seat.stop = stop
     seat.busy = True
+    seat.unproven = False
+    seat.rate = 0.0
     seat.claim = min((start // plan.block + 1) * plan.block, stop)
 
 
@@ -219,10 +221,10 @@ cdef bint plan_steal(Plan* plan, int thief, double handshake, Steal* out) noexce
     if plan.lanes[thief].busy:
         return False
     for lane in range(plan.nlanes):
-        if not plan.lanes[lane].busy:
+        if not plan.lanes[lane].busy or plan.lanes[lane].unproven:
             continue
         rest = plan.lanes[lane].stop - plan.lanes[lane].claim
-        if rest < 2 * plan.block:
+        if rest < plan.block:
             continue
         rate = plan.lanes[lane].rate if plan.lanes[lane].rate > 0 else plan.rate
         seconds = rest / rate if rate > 0 else 0.0
@@ -243,9 +245,9 @@ cdef bint plan_steal(Plan* plan, int thief, double handshake, Steal* out) noexce
 
 
 cdef int plan_hedge(Plan* plan, const int64_t* landed, double handshake, Part* out) noexcept nogil:
-    """Which lane's last bytes are worth fetching a second time, or -1.
+    """Which lane's last bytes are worth asking for again, or -1.
 
-    Only at the very end (nothing to hand out), only a rest of at most one block,
+    Only at the very end (nothing to hand out), only a rest too short to steal from,
     and only when the lane, at its own rate, would need more than twice what a
     fresh connection needs. `landed[lane]` is how far that lane has written."""
     cdef int lane, slowest = -1
@@ -257,9 +259,9 @@ cdef int plan_hedge(Plan* plan, const int64_t* landed, double handshake, Part* o
         if not plan.lanes[lane].busy:
             continue
         rest = plan.lanes[lane].stop - landed[lane]
-        if rest <= 0 or rest > plan.block:
+        if rest <= 0 or rest > 3 * plan.block or plan.lanes[lane].unproven:
             continue
-        rate = max(plan.lanes[lane].rate, 1.0)
+        rate = plan.lanes[lane].rate if plan.lanes[lane].rate > 0 else plan.rate
         seconds = rest / rate
         fresh = handshake + rest / plan.rate
         if seconds > 2 * fresh and seconds > longest:

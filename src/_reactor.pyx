@@ -12,6 +12,7 @@ What may land where is the planner's; what a response is worth is _response's;
 redirects, credentials and destinations are Python's, which the reactor asks by
 posting an event and by then leaving the job alone until the answer comes.
 """
+from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -46,6 +47,7 @@ cdef int SETTING_ONLY_ORIGIN = 8
 cdef int64_t GOOD_ATTEMPT = 64 << 10    # an attempt that lands this much is no failure to count
 cdef int64_t ALIVE = 1 << 10            # fewer bytes in stall_timeout are silence
 cdef int EARLY_TRIES = 2                # retries while no server has ever answered
+cdef int64_t MOVED_ON = 4 << 10          # what arrives between two failures to forgive the first
 cdef int64_t SMALL_PART = 512 << 10
 cdef double REOPEN = 10.0               # seconds after a refusal until one more is tried
 cdef double TICK = 1.0
@@ -67,7 +69,8 @@ cdef enum Order:
 cdef struct Command:
     Command* next
     Order order
-    Job* job
+    Job* job                    # followed only if `known`: the job may have ended and be freed
+    int64_t id
 
 cdef struct Core:
     CURLM* multi
@@ -90,13 +93,13 @@ cdef inline Transfer* lane_of(Job* job, int lane) noexcept nogil:
     return &(<Transfer*>job.transfers)[lane]
 
 
-cdef void post(Core* core, Job* job, EventKind kind, const Cause* cause, char* text) noexcept nogil:
-    """Ask Python; takes over `text`. Without memory to ask the job ends."""
+cdef bint post(Core* core, Job* job, EventKind kind, const Cause* cause, char* text) noexcept nogil:
+    """Ask Python; takes over `text`. Without memory to ask the job ends: False."""
     cdef Event* event = <Event*>calloc(1, sizeof(Event))
     if event is NULL:
         free(text)
         out_of_memory(core, job)
-        return
+        return False
     event.job = job.id
     event.kind = kind
     if cause is not NULL:
@@ -105,9 +108,10 @@ cdef void post(Core* core, Job* job, EventKind kind, const Cause* cause, char* t
     event.start = event.stop = event.total = -1
     event.number = job.attempts
     mailbox_post(&core.events, event)
+    return True
 
 
-cdef void post_head(Core* core, Transfer* transfer) noexcept nogil:
+cdef bint post_head(Core* core, Transfer* transfer) noexcept nogil:
     """HEADERS: what the first good response says, with all of its headers."""
     cdef Event* event = <Event*>calloc(1, sizeof(Event))
     cdef curl_header* line = NULL
@@ -116,7 +120,7 @@ cdef void post_head(Core* core, Transfer* transfer) noexcept nogil:
     cdef long port = 0
     if event is NULL:
         out_of_memory(core, transfer.job)
-        return
+        return False
     while True:
         line = curl_easy_nextheader(transfer.easy, CURLH_HEADER, -1, line)
         if line is NULL:
@@ -145,12 +149,13 @@ cdef void post_head(Core* core, Transfer* transfer) noexcept nogil:
     event.number = transfer.generation
     pin(transfer.job, address, port)
     mailbox_post(&core.events, event)
+    return True
 
 
 cdef void pin(Job* job, const char* address, long port) noexcept nogil:
     """Remember the first server's address as CURLOPT_CONNECT_TO wants it."""
     cdef size_t size
-    if address is NULL or job.address is not NULL:
+    if address is NULL or job.address is not NULL or not job.pinnable:
         return
     size = strlen(address) + 32
     job.address = <char*>malloc(size)
@@ -181,7 +186,7 @@ cdef void end(Core* core, Job* job, const Cause* cause, bint exhausted, const ch
     cdef Event* event = job.last_event
     job.last_event = NULL
     event.text = strdup(message) if message is not NULL and message[0] else NULL
-    for lane in range(job.limit):
+    for lane in range(job.limit if job.transfers is not NULL else 0):
         transfer = lane_of(job, lane)
         if transfer.phase != IDLE:
             stop(core, transfer)
@@ -220,19 +225,10 @@ cdef void stop(Core* core, Transfer* transfer) noexcept nogil:
 
 cdef void adopt(Core* core, Job* job) noexcept nogil:
     """ADD: take a job over."""
-    cdef int lane
     cdef Job** link = &core.jobs
     job_take_request(job)
-    job.transfers = calloc(job.limit, sizeof(Transfer))
     job.progressed = core.now
     job.state = RESOLVING
-    if job.transfers is NULL:
-        job.limit = 0
-        out_of_memory(core, job)
-        return
-    for lane in range(job.limit):
-        lane_of(job, lane).job = job
-        lane_of(job, lane).lane = lane
     job.next = NULL
     while link[0] is not NULL:
         link = &link[0].next
@@ -246,7 +242,9 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
     cdef int64_t* cuts
     cdef int i
     job_take_target(job)
-    size = job.ground.size if job.ground.size >= 0 else UNBOUNDED
+    size = job.ground.size
+    if size < 0:                        # a stream: until it ends, or the caller has enough
+        size = UNBOUNDED if job.spans[0].stop < 0 else job.spans[0].stop - job.spans[0].start
     cuts = <int64_t*>malloc(job.nspans * sizeof(int64_t))
     if cuts is not NULL:
         for i in range(1, job.nspans):
@@ -278,6 +276,16 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
         end(core, job, &first.fault, False, NULL)
 
 
+cdef bint known(Core* core, const Command* command) noexcept nogil:
+    """Whether the command's job is one of ours still."""
+    cdef Job* job = core.jobs
+    while job is not NULL:
+        if job is command.job and job.id == command.id:
+            return True
+        job = job.next
+    return False
+
+
 cdef void obey(Core* core) noexcept nogil:
     cdef Command* command
     cdef Command* gone
@@ -291,8 +299,8 @@ cdef void obey(Core* core) noexcept nogil:
             core.quit = True
         elif command.order == ADD:
             adopt(core, command.job)
-        elif command.job.state == ENDED:
-            pass
+        elif not known(core, command):
+            pass                        # it ended before the command came
         elif command.order == ANSWER_REQUEST:
             job_take_request(command.job)
             command.job.state = RESOLVING
@@ -395,7 +403,9 @@ cdef class Reactor:
         if command is NULL:
             raise MemoryError
         command.order = order
-        command.job = &handle.job if handle is not None else NULL
+        if handle is not None:
+            command.job = &handle.job
+            command.id = handle.job.id
         pthread_mutex_lock(&self.core.lock)
         if self.core.tail is NULL:
             self.core.head = command
@@ -432,10 +442,12 @@ cdef class Reactor:
     def join(self):
         """Wait for the thread and free everything. Nobody may be in wait()."""
         cdef Core* core = self.core
-        if core is NULL:
-            return
         with nogil:
             join_thread(core.thread)
+        command = core.head
+        while command is not NULL:
+            gone, command = command, command.next
+            free(gone)
         self.core = NULL
         atomic_add(&reactors, -1)
         with nogil:

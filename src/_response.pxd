@@ -42,7 +42,6 @@ cdef struct Headers:        # NULL where absent
     const char* etag
     const char* last_modified
     const char* retry_after
-    const char* location
     bint twice              # Content-Range occurs more than once
     bint encoded_twice      # Content-Encoding does
 

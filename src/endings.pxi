@@ -1,7 +1,8 @@
 # The end of a transfer, and what follows from it.
 #
-# Included by _reactor.pyx (transfer.pxi says why). Every function here may end the job
-# and with it free its transfers: a caller returns at once, or looks at job.state first.
+# Included by _reactor.pyx (transfer.pxi says why). What returns `bint` here says whether
+# the job lives on: if not, its transfers are freed, Python may have freed the job itself,
+# and the caller must touch neither.
 
 # --- failures and retries --------------------------------------------------------------
 
@@ -28,27 +29,24 @@ cdef inline bint unreachable(const Cause* cause) noexcept nogil:
         CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT)
 
 
-cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, double wait) noexcept nogil:
-    """An attempt failed after landing `landed` bytes: back off, or give up.
-    `wait`: seconds that the server asked for, or -1."""
+cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcept nogil:
+    """An attempt failed: back off, or give up. `wait`: seconds that the server asked
+    for, or -1."""
     cdef Job* job = transfer.job
-    cdef Event* event
-    # Alone: nothing has landed since the failure before this one, on any lane.
-    cdef bint alone = not job.planned or not others_copy(job, transfer) and job.progressed < job.stumbled
-    cdef bint refused = (landed == 0 and not transfer.judged
+    cdef bint others = others_copy(job, transfer)
+    # Alone: nothing has arrived since the failure before this one, on any lane.
+    cdef bint alone = not job.planned or not others and job.copied - job.copied_stumbled < MOVED_ON
+    cdef bint refused = (transfer.received == 0 and not transfer.judged
                          or cause.kind == STATUS and cause.status in (429, 503)
                          or cause.kind == OTHER_OBJECT)
-    cdef bint spent = core.now - job.progressed + (max(wait, 0.0) if alone else 0.0) > job.retry_for
+    cdef bint spent = core.now - job.progressed + (0.0 if others else max(wait, 0.0)) > job.retry_for
     job.attempts += 1
-    job.stumbled = core.now
+    job.copied_stumbled = job.copied
     atomic_add(&job.failures, 1)
-    transfer.attempts += 1
-    if landed >= GOOD_ATTEMPT:
-        transfer.attempts = 1
-        job.fails = 0
+    transfer.attempts = 1 if transfer.received >= MOVED_ON else transfer.attempts + 1
     if hopeless(&cause):
         end(core, job, &cause, False, transfer.message)
-        return
+        return False
     if refused and not alone:
         # The server takes no more connections than those that work: keep those.
         job.seats = max(job.seats - 1, 1)
@@ -57,29 +55,37 @@ cdef void fail(Core* core, Transfer* transfer, Cause cause, int64_t landed, doub
         pass                            # the network is away: wait for it, up to retry_for
     elif transfer.began >= job.failed:
         # Attempts that were under way at the last counted failure are part of it.
-        job.fails += 1
+        job.fails = 1 if job.copied - job.copied_failed >= MOVED_ON else job.fails + 1
         job.failed = core.now
+        job.copied_failed = job.copied
         spent = spent or job.fails > job.retries
         if unreachable(&cause) or cause.kind == OTHER_OBJECT:
             spent = spent or job.fails > EARLY_TRIES
     if spent:
         end(core, job, &cause, True, transfer.message)
-        return
+        return False
     core.dice = core.dice * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
     wait = plan_backoff(max(transfer.attempts, job.fails) - 1, wait, core.dice)
     transfer.not_before = core.now + wait
     if alone:
         job.not_before = max(job.not_before, transfer.not_before)
-    event = <Event*>calloc(1, sizeof(Event))
-    if event is not NULL:
-        event.job = job.id
-        event.kind = NOTE
-        event.cause = cause
-        event.number = job.attempts
-        event.seconds = wait
-        event.start = event.stop = event.total = -1
-        event.text = strdup(transfer.message) if transfer.message[0] else NULL
-        mailbox_post(&core.events, event)
+    note(core, transfer, &cause, wait)
+    return True
+
+
+cdef void note(Core* core, Transfer* transfer, const Cause* cause, double wait) noexcept nogil:
+    """Tell Python of a retry; without memory it is not told."""
+    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    if event is NULL:
+        return
+    event.job = transfer.job.id
+    event.kind = NOTE
+    event.cause = cause[0]
+    event.number = transfer.job.attempts
+    event.seconds = wait
+    event.start = event.stop = event.total = -1
+    event.text = strdup(transfer.message) if transfer.message[0] else NULL
+    mailbox_post(&core.events, event)
 
 
 # --- the end of a transfer ----------------------------------------------------------------
@@ -111,15 +117,16 @@ cdef void prove(Transfer* transfer) noexcept nogil:
             job.state = LANDING
 
 
-cdef void settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
+cdef bint settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
     """A transfer that was landing bytes has ended: count what is in place, give
     the rest of its part back."""
     cdef Job* job = transfer.job
     cdef Writer* writer = &transfer.writer
     cdef Cause cause = transfer.fault
-    cdef int64_t landed
     cdef int error = 0
     cdef bint whole = writer.position == transfer.stop or (job.ground.size < 0 and code == CURLE_OK)
+    if transfer.full and cause.kind == SILENT:
+        cause.kind = NONE                   # it fell silent over bytes that nobody wants
     if cause.kind == NONE and not transfer.full:
         if code != CURLE_OK:
             cause.kind = TRANSPORT
@@ -129,41 +136,48 @@ cdef void settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept no
     ground_lock(job.ground)
     if writer.deferred and cause.kind == NONE and whole and not transfer.full:
         error = writer_finish(writer)
+        job.copied += writer.counted - transfer.body_start
     elif writer.deferred:
         atomic_add(&job.wasted, writer.position - transfer.body_start)
     else:
         error = writer_sync(writer)
-    landed = writer.counted - transfer.body_start
-    if landed > 0:
+    if writer.counted > transfer.body_start:
         job.progressed = core.now
-    plan_release(&job.plan, transfer.lane, writer.counted)
+    if plan_release(&job.plan, transfer.lane, writer.counted) < 0:
+        error = ENOMEM
     ground_unlock(job.ground)
     if error:
         cause.kind = SINK
         cause.code = error
     if cause.kind == SINK:
         end(core, job, &cause, False, NULL)
-    elif cause.kind == NONE:
-        transfer.attempts = job.fails = 0
-        if job.seats < job.limit and core.now - job.refused > REOPEN:
-            job.seats += 1              # see whether the server has more room by now
-            job.refused = core.now
-        if job.stream:
-            job.complete = True
-    else:
+        return False
+    if cause.kind != NONE:
         cause.status = transfer.status
-        fail(core, transfer, cause, landed, -1.0)
+        return fail(core, transfer, cause, -1.0)
+    transfer.attempts = job.fails = 0
+    if job.seats < job.limit and core.now - job.refused > REOPEN:
+        job.seats += 1                      # see whether the server has more room by now
+        job.refused = core.now
+    if job.stream:
+        job.complete = True
+    return True
 
 
-cdef void give_back_part(Transfer* transfer) noexcept nogil:
+cdef bint give_back_part(Core* core, Transfer* transfer) noexcept nogil:
+    """Nothing of the transfer's part has landed."""
     cdef Job* job = transfer.job
+    cdef int failed = 0
     if job.planned:
         ground_lock(job.ground)
-        plan_release(&job.plan, transfer.lane, transfer.start)
+        failed = plan_release(&job.plan, transfer.lane, transfer.start)
         ground_unlock(job.ground)
+    if failed:
+        out_of_memory(core, job)
+    return not failed
 
 
-cdef void act(Core* core, Transfer* transfer) noexcept nogil:
+cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
     """A response without bytes to land: do what its verdict asks for."""
     cdef Job* job = transfer.job
     cdef Verdict* verdict = &transfer.verdict
@@ -176,55 +190,61 @@ cdef void act(Core* core, Transfer* transfer) noexcept nogil:
     cause.code = cause.status = transfer.status
     if verdict.kind == EMPTY and not job.planned:
         job.state = ASKED
-        post_head(core, transfer)
-    elif verdict.kind == MOVED and not stale:
+        return post_head(core, transfer)
+    if verdict.kind == MOVED and not stale:
         curl_easy_getinfo(transfer.easy, CURLINFO_REDIRECT_URL, &location)
         job.state = ASKED
-        post(core, job, REDIRECTED, &cause, strdup(location) if location is not NULL else NULL)
-    elif verdict.kind in (MOVED, EXPIRED, MISSING) and stale:
+        return post(core, job, REDIRECTED, &cause, strdup(location) if location is not NULL else NULL)
+    if verdict.kind in (MOVED, EXPIRED, MISSING) and stale:
         # Signed addresses run out: only the first to notice has it resolved anew.
         if transfer.generation == job.generation and job.state == LANDING:
             job.state = ASKED
-            post(core, job, STALE, &cause, NULL)
-    elif verdict.kind == PLAIN:
+            return post(core, job, STALE, &cause, NULL)
+        return True
+    if verdict.kind == PLAIN:
         job.plain = True
-    elif (verdict.kind == REFUSED and transfer.status == 416 and not job.planned
+        return True
+    if (verdict.kind == REFUSED and transfer.status == 416 and not job.planned
             and verdict.total < 0 and job.part_size != SMALL_PART):
         # Neither a range nor the whole: some servers refuse what is long.
         job.plain = False
         job.part_size = SMALL_PART
-    elif verdict.kind == MATCH_FAILED and transfer.matched:
+        return True
+    if verdict.kind == MATCH_FAILED and transfer.matched:
         job.unmatched = True            # an unconditional range will show whether it changed
-    elif verdict.kind == EDGE and not transfer.pinned:
+        return True
+    if verdict.kind == EDGE and job.pinnable and not transfer.pinned:
         job.pinned = True
         transfer.not_before = core.now + plan_backoff(0, -1.0, core.dice)
-    elif verdict.kind == EDGE:
+        return True
+    if verdict.kind == EDGE:
         # Its connection dies with the unread body; those that match go on.
         cause.kind = OTHER_OBJECT
-        fail(core, transfer, cause, 0, -1.0)
-    elif verdict.kind in (CHANGED, EMPTY):
-        cause.kind = OTHER_OBJECT
-        end(core, job, &cause, False, header(transfer.easy, b"ETag"))
-    elif verdict.kind == AGAIN:
+        return fail(core, transfer, cause, -1.0)
+    if verdict.kind == AGAIN:
         if verdict.retry_at >= 0:
             wait = max(0.0, verdict.retry_at - wall_clock())
-        fail(core, transfer, cause, 0, wait)
-    elif verdict.kind == IGNORED:
+        return fail(core, transfer, cause, wait)
+    if verdict.kind == IGNORED:
         cause.kind = RANGE_IGNORED
-        fail(core, transfer, cause, 0, -1.0)
-    elif verdict.kind == BROKEN:
+        return fail(core, transfer, cause, -1.0)
+    if verdict.kind == BROKEN:
         cause.kind = FLAWED
         cause.code = <int>verdict.flaw
-        if not job.planned:
-            end(core, job, &cause, False, NULL)
-        else:
-            fail(core, transfer, cause, 0, -1.0)
-    else:
+        if job.planned:
+            return fail(core, transfer, cause, -1.0)
         end(core, job, &cause, False, NULL)
+        return False
+    if verdict.kind in (CHANGED, EMPTY):
+        cause.kind = OTHER_OBJECT
+        end(core, job, &cause, False, header(transfer.easy, b"ETag"))
+        return False
+    end(core, job, &cause, False, NULL)
+    return False
 
 
-cdef void reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
-    """libcurl is done with the transfer's request."""
+cdef bint reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
+    """libcurl is done with the transfer's request, or we are."""
     cdef Job* job = transfer.job
     cdef Phase phase
     cdef Cause cause
@@ -234,26 +254,22 @@ cdef void reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
     if transfer.judged:
         measure(transfer)
         prove(transfer)
-    if phase == WAITING and job.state == RESOLVING:
+    if phase == WAITING and transfer.verdict.kind == STREAM and code == CURLE_OK:
         transfer.verdict.kind = EMPTY   # a stream that ended before its first byte
         transfer.verdict.total = 0
-        phase = SKIPPING
     stop(core, transfer)
     if transfer.judged and transfer.verdict.kind in (LAND, STREAM) and transfer.writer.ground is not NULL:
-        if phase != COMPARING:
-            settle_copy(core, transfer, code)
-            return
-    give_back_part(transfer)
-    memset(&cause, 0, sizeof(cause))
+        return settle_copy(core, transfer, code)
+    if not give_back_part(core, transfer):
+        return False
     if transfer.judged and transfer.verdict.kind not in (LAND, STREAM):
-        act(core, transfer)             # even when its body was cut or aborted
-        return
+        return act(core, transfer)      # even when its body was cut or aborted
     cause = transfer.fault
     if cause.kind == NONE:
-        cause.kind = TRANSPORT
+        cause.kind = SURPLUS if code == CURLE_OK else TRANSPORT
         cause.code = code
     cause.status = transfer.status
     if cause.kind == SINK:
         end(core, job, &cause, False, NULL)
-    else:
-        fail(core, transfer, cause, 0, -1.0)
+        return False
+    return fail(core, transfer, cause, -1.0)

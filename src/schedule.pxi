@@ -6,22 +6,44 @@
 # --- handing out parts ----------------------------------------------------------------------
 
 cdef void launch(Core* core, Transfer* transfer, int64_t start, int64_t stop_, bint ranged) noexcept nogil:
+    cdef Job* job = transfer.job
     cdef Cause cause
     cdef CURLcode code
+    if atomic_get(&job.active) == 0 and (job.attempts == 0 or job.copied > job.copied_stumbled):
+        job.progressed = core.now       # waiting for a connection was not its fault
     code = transfer_start(transfer, core.multi, &core.sockets, core.buffer_size, start, stop_, ranged)
     if code == CURLE_OK:
         core.active += 1
+        if job.planned:
+            ground_lock(job.ground)
+            job.plan.lanes[transfer.lane].unproven = True   # until its answer shows a length
+            ground_unlock(job.ground)
         return
     memset(&cause, 0, sizeof(cause))
     cause.kind = TRANSPORT
     cause.code = code
-    end(core, transfer.job, &cause, False, curl_easy_strerror(code))
+    end(core, job, &cause, False, curl_easy_strerror(code))
+
+
+cdef bint seat(Job* job) noexcept nogil:
+    """A transfer for each lane; not before the job's turn, for many may queue."""
+    cdef int lane
+    job.transfers = calloc(job.limit, sizeof(Transfer))
+    if job.transfers is NULL:
+        return False
+    for lane in range(job.limit):
+        lane_of(job, lane).job = job
+        lane_of(job, lane).lane = lane
+    return True
 
 
 cdef void begin_job(Core* core, Job* job) noexcept nogil:
     """The first request: already a useful range."""
     cdef Span* span = &job.spans[0]
     cdef int64_t length = job.part_size if job.part_size > 0 else job.first_part
+    if job.transfers is NULL and not seat(job):
+        out_of_memory(core, job)
+        return
     if span.stop >= 0:
         length = max(min(length, span.stop - span.start), 1)
     launch(core, lane_of(job, 0), 0, length, not job.plain)
@@ -33,7 +55,7 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
     cdef Transfer* transfer
     cdef Part part
     cdef Steal theft
-    cdef bint got
+    cdef bint got, helps
     if job.state == RESOLVING and not job.planned:
         if atomic_get(&job.active) or core.now < job.not_before:
             return False
@@ -49,7 +71,9 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
             continue
         ground_lock(job.ground)
         got = plan_take(&job.plan, lane, job.seats, job.followed, UNBOUNDED, &part)
-        if not got and job.steal and not job.stream and job.state == LANDING:
+        # A lane that has just failed costs others nothing: it waits for a part of its own.
+        helps = job.steal and not job.stream and job.state == LANDING and transfer.attempts == 0
+        if not got and helps:
             update_rates(job)
             got = plan_steal(&job.plan, lane, job.handshake, &theft)
             if got:
@@ -57,8 +81,14 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
                 lane_of(job, theft.victim).stop = part.start
                 atomic_add(&job.steals, 1)
         ground_unlock(job.ground)
+        if not got and helps:
+            if not replace_slowest(core, job):
+                return False
+            ground_lock(job.ground)
+            got = plan_take(&job.plan, lane, job.seats, job.followed, UNBOUNDED, &part)
+            ground_unlock(job.ground)
         if not got:
-            return False
+            continue
         launch(core, transfer, part.start, part.stop, not job.stream)
         return True
     return False
@@ -74,15 +104,48 @@ cdef bint no_fresh(Job* job) noexcept nogil:
 
 
 cdef void update_rates(Job* job) noexcept nogil:
+    """Tell the planner how fast each lane is. One that has not answered in eight
+    handshakes, a second at least, counts as standing still."""
     cdef int lane
     cdef Transfer* transfer
-    cdef double seconds
+    cdef double seconds, now = monotonic()
     for lane in range(job.limit):
         transfer = lane_of(job, lane)
         if transfer.phase == COPYING:
-            seconds = monotonic() - transfer.first_byte
+            seconds = now - transfer.first_byte
             if seconds > 0.05:
-                job.plan.lanes[lane].rate = transfer.received / seconds
+                job.plan.lanes[lane].rate = max(transfer.received / seconds, 1.0)
+        elif transfer.phase == SENT and now - transfer.began > max(8 * job.handshake, 1.0):
+            job.plan.lanes[lane].rate = 1.0
+            job.plan.lanes[lane].unproven = False
+
+
+cdef bint replace_slowest(Core* core, Job* job) noexcept nogil:
+    """The tail: nothing is left to hand out or to steal, and one lane's last bytes
+    would take far longer than a fresh request for them. End its transfer; its rest
+    becomes a gap. False: there is none like that."""
+    cdef int64_t[256] landed
+    cdef int lane
+    cdef Part part
+    cdef Transfer* slow
+    for lane in range(job.limit):
+        slow = lane_of(job, lane)
+        landed[lane] = slow.writer.position if slow.phase == COPYING else slow.start if slow.phase == SENT else slow.stop
+    ground_lock(job.ground)
+    lane = plan_hedge(&job.plan, landed, job.handshake, &part)
+    ground_unlock(job.ground)
+    if lane < 0:
+        return False
+    slow = lane_of(job, lane)
+    if slow.phase not in (COPYING, SENT) or slow.writer.ground is not NULL and slow.writer.deferred:
+        return False
+    atomic_add(&job.hedges, 1)
+    if slow.phase == SENT:
+        stop(core, slow)
+        return give_back_part(core, slow)
+    slow.full = True                    # that it is cut short is our wish, not a failure
+    stop(core, slow)
+    return settle_copy(core, slow, CURLE_OK)
 
 
 cdef void look_after(Core* core, Job* job) noexcept nogil:
@@ -90,6 +153,8 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     cdef int lane
     cdef Transfer* transfer
     cdef int64_t landed, underway = 0
+    if job.transfers is NULL:
+        return                          # its turn has not come
     for lane in range(job.limit):
         transfer = lane_of(job, lane)
         if transfer.phase == IDLE:
@@ -98,7 +163,8 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
             transfer.marked = core.now
             if job.state == RESOLVING:
                 job.state = ASKED
-                post_head(core, transfer)
+                if not post_head(core, transfer):
+                    return
             continue
         prove(transfer)
         if transfer.phase == COPYING:
@@ -109,8 +175,7 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
         elif core.now - transfer.marked > job.stall_timeout:
             memset(&transfer.fault, 0, sizeof(Cause))
             transfer.fault.kind = SILENT
-            reap(core, transfer, CURLE_OPERATION_TIMEDOUT)
-            if job.state == ENDED:
+            if not reap(core, transfer, CURLE_OPERATION_TIMEDOUT):
                 return
     atomic_set(&job.underway, underway)
     if not job.planned:
@@ -119,14 +184,14 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     if landed != job.seen:
         job.seen = landed
         job.progressed = core.now
-    if atomic_get(&job.ground.waiters):
+    if job.ground.size < 0 and atomic_get(&job.ground.waiters):
         publish(job)
     if landed == job.ground.size or job.complete:
         end(core, job, NULL, False, NULL)
 
 
 cdef void publish(Job* job) noexcept nogil:
-    """Somebody waits for the front: count what is in place, not only full blocks."""
+    """Somebody follows a stream of unknown size, whose front knows no blocks."""
     cdef int lane
     cdef Transfer* transfer
     ground_lock(job.ground)
@@ -161,7 +226,7 @@ cdef int patience(Core* core) noexcept nogil:
     cdef int lane
     cdef double due
     while job is not NULL:
-        for lane in range(job.limit):
+        for lane in range(job.limit if job.transfers is not NULL else 0):
             if lane_of(job, lane).phase == IDLE:
                 due = lane_of(job, lane).not_before - core.now
                 if due > 0:

@@ -41,7 +41,6 @@ cdef struct Transfer:
     bint pinned
     bint judged
     bint full               # it has all that it wanted: the abort is no error
-    bint hedging            # lands in scratch, not in the target
     int generation
     int status
     Verdict verdict
@@ -134,13 +133,14 @@ cdef void head(Transfer* transfer) noexcept nogil:
     headers.content_range = header(transfer.easy, b"Content-Range")
     headers.twice = repeated(transfer.easy, b"Content-Range")
     headers.encoded_twice = repeated(transfer.easy, b"Content-Encoding")
-    headers.content_length = header(transfer.easy, b"Content-Length")
+    # Beside Transfer-Encoding libcurl ignores the length, and so must we.
+    if header(transfer.easy, b"Transfer-Encoding") is NULL:
+        headers.content_length = header(transfer.easy, b"Content-Length")
     headers.content_encoding = header(transfer.easy, b"Content-Encoding")
     headers.content_type = header(transfer.easy, b"Content-Type")
     headers.etag = header(transfer.easy, b"ETag")
     headers.last_modified = header(transfer.easy, b"Last-Modified")
     headers.retry_after = header(transfer.easy, b"Retry-After")
-    headers.location = header(transfer.easy, b"Location")
     shift = shift_at(job, transfer.start)
     expect.start = transfer.start + shift if transfer.ranged else -1
     expect.stop = transfer.asked + shift
@@ -196,6 +196,9 @@ cdef int begin_writing(Transfer* transfer) noexcept nogil:
         plan_shorten(&job.plan, transfer.lane, transfer.body_stop)
         transfer.stop = job.plan.lanes[transfer.lane].stop
         ground_unlock(ground)
+    ground_lock(ground)
+    job.plan.lanes[transfer.lane].unproven = deferred
+    ground_unlock(ground)
     transfer.claim = job.plan.lanes[transfer.lane].claim
     transfer.body_start = transfer.start
     error = writer_open(&transfer.writer, ground, transfer.start, deferred)
@@ -284,6 +287,8 @@ cdef bint copy(Transfer* transfer, const char* data, int64_t n) noexcept nogil:
             transfer.fault.kind = SINK
             transfer.fault.code = error
             return False
+        if not transfer.writer.deferred:
+            job.copied += step
         data += step
         n -= step
     return True

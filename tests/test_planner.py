@@ -388,9 +388,11 @@ def test_a_steal_must_be_worth_a_handshake():
     assert busy(rate=MIB).steal(1, handshake=1.0) is not None
 
 
-def test_less_than_two_blocks_beyond_the_claim_are_not_stolen():
-    plan = busy(size=3 * MIB - 1)
+def test_less_than_a_block_beyond_the_claim_is_not_stolen():
+    plan = busy(size=2 * MIB - 1)
     assert plan.steal(1) is None
+    plan = busy(size=2 * MIB)
+    assert plan.steal(1) == (0, (MIB, 2 * MIB))
     plan = busy(size=3 * MIB)
     assert plan.steal(1) == (0, (2 * MIB, 3 * MIB))
 
@@ -412,16 +414,16 @@ def test_without_rates_the_longest_rest_is_the_victim():
     assert plan.steal(2)[0] == 1
 
 
-def test_hedges_only_the_last_block_of_a_slow_lane():
-    plan = Planner(4 * MIB, lanes=2)
+def test_hedges_only_the_last_blocks_of_a_slow_lane():
+    plan = Planner(6 * MIB, lanes=2)
     plan.measured(0.01, 10 * MIB)
-    assert plan.adopt(0, 0, 2 * MIB)
+    assert plan.adopt(0, 0, 4 * MIB)
     plan.rated(0, 1000.0)
-    assert plan.hedge([2 * MIB - 100, 0]) is None  # parts are left
-    assert plan.adopt(1, 2 * MIB, 4 * MIB)
-    plan.release(1, 4 * MIB)
-    assert plan.hedge([0, 0]) is None  # more than a block
-    assert plan.hedge([MIB, 0], 0.01) == (0, (MIB, 2 * MIB))
+    assert plan.hedge([4 * MIB - 100, 0]) is None  # parts are left
+    assert plan.adopt(1, 4 * MIB, 6 * MIB)
+    plan.release(1, 6 * MIB)
+    assert plan.hedge([0, 0]) is None  # enough to steal from
+    assert plan.hedge([MIB, 0], 0.01) == (0, (MIB, 4 * MIB))
     assert plan.hedge([MIB, 0], 1e6) is None  # a fresh connection would take longer
     plan.rated(0, 10 * MIB)
     assert plan.hedge([MIB, 0], 0.01) is None  # fast enough by itself
