@@ -22,6 +22,7 @@ build: .venv/built
 .venv/ready: .ci/system-packages pyproject.toml
 	@.ci/system-packages $(PYTHON)
 	@echo "== installing into .venv: the groups build, test and lint of pyproject.toml, and rich"
+	rm -rf build/editable  # its cache belongs to the tools of the old .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
 	$(BIN)/pip install -q --group build --group test --group lint "rich>=13"

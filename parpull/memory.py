@@ -127,7 +127,6 @@ class MemorySink:
             except BufferError:
                 pass
 
-
     def abandon(self) -> None:
         """In a forked child, which has not inherited the memory."""
         if self.mapping is not None:
