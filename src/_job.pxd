@@ -132,7 +132,7 @@ cdef struct Job:
     double progressed       # when a byte last landed
     double failed           # when a failure last counted
     int64_t copied          # body bytes that were landed for good
-    int64_t copied_stumbled # `copied` when an attempt last failed
+    int64_t copied_stumbled  # `copied` when an attempt last failed
     int64_t copied_failed   # `copied` when a failure last counted
     double refused          # when the server last refused a connection
     double not_before       # backoff of the whole job
