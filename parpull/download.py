@@ -13,7 +13,7 @@ import time
 from ._job import JobHandle
 from .blob import Blob
 from .checksums import Follower, parse_checksum
-from .errors import BadOption, ParpullError, SizeMismatch, TransferError, redact
+from .errors import BadOption, ParpullError, RangeIgnored, SizeMismatch, TransferError, redact
 from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
 from .failures import failure, failure_of
 from .settings import proxy_of, settings_of
@@ -357,27 +357,21 @@ class Download:
         """Bytes of the target: the spans' lengths, clipped to the object."""
         total = target.size
         if len(self._spans) > 1:
+            if not target.ranges:
+                raise RangeIgnored(
+                    "the server gives no ranges", url=self.url, hint="fetch the whole object and slice it"
+                )
             end = max(stop or 0 for _, stop in self._spans)
             if total is None or end > total:
                 has = "an unknown size" if total is None else f"{total:,} bytes"
                 raise BadOption(f"a range ends at {end:,}, the object has {has}", name="ranges", value=end)
-            if not target.ranges:
-                from .errors import RangeIgnored
-
-                raise RangeIgnored(
-                    "the server gives no ranges", url=self.url, hint="fetch the whole object and slice it"
-                )
             return sum(stop - start for start, stop in self._spans if stop is not None)
         start, stop = self._spans[0]
         if total is None:
             return None
         if start > total:
-            raise self._beyond(total)
+            raise BadOption(f"start={start:,} lies beyond the object's {total:,} bytes", name="start", value=start)
         return (total if stop is None else min(stop, total)) - start
-
-    def _beyond(self, total: int) -> BadOption:
-        start = self._spans[0][0]
-        return BadOption(f"start={start:,} lies beyond the object's {total:,} bytes", name="start", value=start)
 
     def _digested(self, digest: str | None, error: BaseException | None) -> None:
         """The follower's thread: the digest is there, or never will be."""

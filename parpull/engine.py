@@ -70,8 +70,15 @@ class Engine:
             if self._closing:
                 raise RuntimeError("this Client was closed")
             reactor = self._reactor or self._start()
-            self._transfers[id] = self._open[id] = transfer
-            reactor.add(transfer.handle)
+            try:
+                self._transfers[id] = self._open[id] = transfer
+                reactor.add(transfer.handle)
+            except BaseException:
+                # Interrupted half-way: close() must not wait for what may never end.
+                self._transfers.pop(id, None)
+                self._open.pop(id, None)
+                reactor.cancel(transfer.handle)
+                raise
 
     def _start(self) -> Reactor:
         reactor = Reactor(self.limit)
@@ -104,9 +111,8 @@ class Engine:
         if finished:
             with self._lock:
                 self._transfers.pop(event["job"], None)
-                if self._closing and not self._transfers and self._reactor is not None:
-                    self._reactor.quit()
-                    self._reactor = None
+                if self._closing:
+                    self._quit_if_idle()
 
     def answer_request(self, handle: JobHandle) -> None:
         """The handle's new request is set."""
@@ -128,9 +134,13 @@ class Engine:
         """Take no more transfers; stop once those under way have ended."""
         with self._lock:
             self._closing = True
-            if not self._transfers and self._reactor is not None:
-                self._reactor.quit()
-                self._reactor = None
+            self._quit_if_idle()
+
+    def _quit_if_idle(self) -> None:
+        """Under the lock: let the threads end, unless transfers are under way."""
+        if not self._transfers and self._reactor is not None:
+            self._reactor.quit()
+            self._reactor = None
 
     def close(self) -> None:
         """End all transfers and both threads; returns when nothing runs any more."""
@@ -140,7 +150,7 @@ class Engine:
         for transfer in under_way:
             transfer.cancel()
         self.close_when_idle()
-        self._join()
+        self._join(self._notifier)
         if threading.current_thread() is not self._notifier:
             for transfer in under_way:
                 transfer.wait()  # returns at once on a thread that ends it
@@ -150,8 +160,8 @@ class Engine:
         with self._lock:
             self._open.pop(id, None)
 
-    def _join(self) -> None:
-        notifier = self._notifier
+    @staticmethod
+    def _join(notifier: threading.Thread | None) -> None:
         if notifier is not None and notifier is not threading.current_thread():
             notifier.join()
 
@@ -161,10 +171,9 @@ class Engine:
         with self._lock:
             if self._transfers or self._reactor is None:
                 return
-            self._reactor.quit()
-            self._reactor, notifier = None, self._notifier
-        if notifier is not None and notifier is not threading.current_thread():
-            notifier.join()
+            self._quit_if_idle()
+            notifier = self._notifier  # a submit after the lock starts another one
+        self._join(notifier)
 
     def after_fork_in_child(self) -> None:
         """The threads are gone. Close their sockets, forget their memory."""

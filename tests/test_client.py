@@ -217,8 +217,10 @@ def test_fetch_ranges_refusals(origin, name):
             parpull.fetch_ranges(url, bad)
     with pytest.raises(errors.BufferTooSmall):
         parpull.fetch_ranges(url, [(0, 10)], bytearray(9))
-    with pytest.raises(errors.RangeIgnored):
-        parpull.fetch_ranges(origin.url(name, size=BLOCK, ranges="no"), [(0, 10), (900_000, 900_010)])
+    for length in ("known", "chunked"):
+        with pytest.raises(errors.RangeIgnored):
+            url = origin.url(name, size=BLOCK, ranges="no", length=length)
+            parpull.fetch_ranges(url, [(0, 10), (900_000, 900_010)])
 
 
 # --- bad input -----------------------------------------------------------------------

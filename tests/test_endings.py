@@ -234,6 +234,23 @@ def test_commands_to_jobs_that_are_gone(origin, name):
         assert all(d.done() for d in downloads)
 
 
+def test_a_submit_that_is_interrupted_leaves_nothing_to_wait_for(origin, name, monkeypatch):
+    from parpull import engine
+
+    class Interrupted(engine.Reactor):
+        def add(self, handle):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "Reactor", Interrupted)
+    client = parpull.Client()
+    with pytest.raises(KeyboardInterrupt):
+        client.submit(origin.url(name, size=10))
+    closer = threading.Thread(target=client.close, daemon=True)
+    closer.start()
+    closer.join(10)
+    assert not closer.is_alive()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_does_not_unmap_what_is_not_its_own(origin, name):
     code = """
