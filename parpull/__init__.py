@@ -15,10 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import errors, events
     from .blob import Blob
-    from .client import Client, fetch, fetch_ranges, submit
+    from .client import Client, fetch, fetch_ranges, open, probe, submit
     from .download import Download, Progress
     from .errors import ParpullError
     from .options import Options
+    from .reader import Reader
     from .sources import Target
 
 __all__ = [
@@ -28,12 +29,15 @@ __all__ = [
     "Options",
     "ParpullError",
     "Progress",
+    "Reader",
     "Target",
     "__version__",
     "errors",
     "events",
     "fetch",
     "fetch_ranges",
+    "open",
+    "probe",
     "submit",
 ]
 
@@ -44,11 +48,14 @@ _HOMES = {
     "Options": "options",
     "ParpullError": "errors",
     "Progress": "download",
+    "Reader": "reader",
     "Target": "sources",
     "errors": None,
     "events": None,
     "fetch": "client",
     "fetch_ranges": "client",
+    "open": "client",
+    "probe": "client",
     "submit": "client",
 }
 

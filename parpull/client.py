@@ -16,20 +16,23 @@ from .errors import BadOption, BufferTooSmall
 from .files import FileSink
 from .memory import BufferSink, MemorySink, buffer_of
 from .options import Options
+from .reader import BUFFER, WINDOW, Reader
 from .sources import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, Self, Unpack
+    from typing import Any, Literal, Self, Unpack, overload
 
     from .download import Sink
     from .options import OptionFields
+    from .sources import Target
+    from .window import Access, WindowReader
 
     Into = str | os.PathLike[str] | Callable[[int], Any] | Any
 
-__all__ = ["Client", "fetch", "fetch_ranges", "submit"]
+__all__ = ["Client", "fetch", "fetch_ranges", "open", "probe", "submit"]
 
 MERGE_GAP = 64 << 10  # a gap this small costs less than a request of its own
 
@@ -105,6 +108,56 @@ class Client:
             for (a, b), at in zip(pairs, places, strict=True)
         ]
 
+    if TYPE_CHECKING:
+
+        @overload
+        def open(
+            self, url: str, buffering: Literal[0], *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
+        ) -> WindowReader: ...
+        @overload
+        def open(
+            self, url: str, buffering: int = ..., *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
+        ) -> Reader: ...
+
+    def open(
+        self,
+        url: str,
+        buffering: int = BUFFER,
+        *,
+        access: Access = "auto",
+        window: int = WINDOW,
+        **options: Unpack[OptionFields],
+    ) -> Reader | WindowReader:
+        """Open an object as a binary file to read while it arrives.
+
+        Returns a Reader (an io.BufferedReader); with buffering=0 the WindowReader under
+        it. `window`: bytes of memory at most. `access`: "auto" fetches little until the
+        reader goes on and on, "sequential" all that fits at once, "random" only what is
+        asked for. It can seek where the server gives ranges; with a `checksum` it is
+        read from beginning to end, and the end raises ChecksumMismatch. Raises what
+        submit() raises, and what the first response says: NotFound, AccessDenied …"""
+        return self._open(url, buffering, access, window, options, owned=False)
+
+    def _open(
+        self, url: str, buffering: int, access: Access, window: int, options: OptionFields, *, owned: bool
+    ) -> Reader | WindowReader:
+        if buffering < 0 or buffering == 1:
+            raise BadOption(f"buffering={buffering} is not possible", name="buffering", value=buffering,
+                            hint="give bytes, or 0 for the raw reader")
+        from .window import WindowReader
+
+        raw = WindowReader(
+            self, self._engine, url, self.options.replace(**options), access=access, window=window, owned=owned
+        )
+        return Reader(raw, buffering) if buffering else raw
+
+    def probe(self, url: str, **options: Unpack[OptionFields]) -> Target:
+        """What the server says of an object, by one request for its first byte."""
+        with self.submit(url, None, stop=1, **options) as download:
+            download.result().close()
+            assert download.target is not None
+            return download.target
+
     def close(self) -> None:
         """Cancel what is under way, close all connections; returns when it is so."""
         self._engine.close()
@@ -153,6 +206,41 @@ def fetch_ranges(
     """Fetch half-open ranges of one object; see Client.fetch_ranges()."""
     with Client(Options(**options)) as client:
         return client.fetch_ranges(url, ranges, into)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def open(
+        url: str, buffering: Literal[0], *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
+    ) -> WindowReader: ...
+    @overload
+    def open(
+        url: str, buffering: int = ..., *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
+    ) -> Reader: ...
+
+
+def open(
+    url: str,
+    buffering: int = BUFFER,
+    *,
+    access: Access = "auto",
+    window: int = WINDOW,
+    **options: Unpack[OptionFields],
+) -> Reader | WindowReader:
+    """Open an object as a binary file to read while it arrives; see Client.open()."""
+    client = Client(Options(**options))
+    try:
+        return client._open(url, buffering, access, window, {}, owned=True)
+    except BaseException:
+        client.close()
+        raise
+
+
+def probe(url: str, **options: Unpack[OptionFields]) -> Target:
+    """What the server says of an object, by one request for its first byte."""
+    with Client(Options(**options)) as client:
+        return client.probe(url)
 
 
 def _span(start: int, stop: int | None) -> tuple[int, int | None]:

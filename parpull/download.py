@@ -16,6 +16,7 @@ from .checksums import Follower, parse_checksum
 from .errors import BadOption, ParpullError, RangeIgnored, SizeMismatch, TransferError, redact
 from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
 from .failures import failure, failure_of
+from .reader import BUFFER, FrontReader, Reader
 from .settings import proxy_of, settings_of
 from .sources import Request, Target, follow, target_of
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         def open(self, size: int | None, *, followed: bool) -> Landing: ...
         def overflow(self, landed: int) -> ParpullError: ...
         def read(self, start: int, stop: int) -> memoryview: ...
+        def tap(self) -> int | None: ...
         def commit(self, size: int) -> Any: ...
         def discard(self) -> None: ...
         def abandon(self) -> None: ...
@@ -107,7 +109,12 @@ class Download:
         sink: Sink,
         options: Options,
         spans: Sequence[tuple[int, int | None]],
+        *,
+        first_part: int = FIRST_PART,
+        known: tuple[Request, Target] | None = None,
     ) -> None:
+        """`known`: the resolved request and the target, from an earlier transfer of the
+        same object; then parts are asked for at once."""
         self.url = redact(url)
         self.target: Target | None = None
         self._engine = engine
@@ -123,12 +130,14 @@ class Download:
         self._outcome: Blob | None = None
         self._error: BaseException | None = None
         self._cancelled = False
+        self._readers = 0
         self._ended = False  # the reactor has let go
         self._concluder: threading.Thread | None = None
         self._began = time.monotonic()
         self._took = 0.0
         self._lock = threading.Lock()
         self._done = threading.Event()
+        self._begun = threading.Event()  # the target is known, or all is over
         self._callbacks: list[Callable[[Download], object]] = []
         self.handle = JobHandle(
             engine.next_id(),
@@ -139,12 +148,16 @@ class Download:
             retry_for=options.retry_for,
             stall_timeout=options.stall_timeout,
             part_size=options.part_size or 0,
-            first_part=FIRST_PART,
+            first_part=first_part,
             steal=options.steal,
             direct=not proxy_of(options, request.home[0]),
         )
         sink.check()
-        self._set_request(request)
+        if known is None:
+            self._set_request(request)
+        else:
+            self._set_request(known[0])
+            self._land(known[1], stream=False)
 
     def start(self) -> Self:
         """Hand the transfer to the engine. Called once, by the Client."""
@@ -155,6 +168,29 @@ class Download:
     def handle_id(self) -> int:
         """The engine's number of this transfer."""
         return int(self.handle.id)
+
+    def ground(self) -> Landing:
+        """Wait until the target is known; where its bytes land. Raises what ended the
+        transfer before."""
+        self._begun.wait()
+        if self._landing is None:
+            self.result()
+            raise TransferError("the transfer ended before it began", url=self.url)
+        return self._landing
+
+    def reader(self, buffering: int = BUFFER) -> Reader | FrontReader:
+        """A binary file that reads along while the target lands; `buffering=0` gives
+        the raw one. Its end is told when the download is done and proven. Close it
+        before the Blob in memory."""
+        self._readers += 1
+        self.handle.follow()
+        raw = FrontReader(self, self._sink)
+        return Reader(raw, buffering) if buffering else raw
+
+    @property
+    def resolved(self) -> Request:
+        """The request that redirects have led to so far."""
+        return self._request
 
     # --- the future ---------------------------------------------------------------
 
@@ -321,27 +357,34 @@ class Download:
         ranges = event["status"] == 206
         total = event["total"]
         target = target_of(self._request.url, event["text"] or "", total=total, ranges=ranges, address=event["address"])
-        self.target = target
         self._check_size(target)
+        self._land(target, stream=event["code"] == STREAM)
+        self._engine.answer_begin(self.handle)
+
+    def _land(self, target: Target, *, stream: bool) -> None:
+        """The target is known: open the ground for it."""
+        self.target = target
         size = self._target_size(target)
         # A checksum reads along the front, and a follower wants the page cache.
-        followed = self._checksum is not None
+        followed = self._checksum is not None or self._readers > 0
         landing = self._sink.open(size, followed=followed)
         self._landing = landing
         if self._checksum is not None:
             self._follower = Follower(self._checksum, landing, self._sink.read, self._digested)
-        if not ranges and target.validator is None and size != 0:
+        if not target.ranges and target.validator is None and size != 0:
             self._tell(Warned(self.url, message="the server gives neither ranges nor a validator"))
-        self._tell(Started(self.url, size=size, validator=target.validator, ranges=ranges, address=target.address))
+        self._tell(
+            Started(self.url, size=size, validator=target.validator, ranges=target.ranges, address=target.address)
+        )
         self.handle.begin(
             landing,
-            total=total,
+            total=-1 if target.size is None else target.size,
             etag=target.etag,
             last_modified=target.last_modified,
-            stream=event["code"] == STREAM,
+            stream=stream,
             followed=followed,
         )
-        self._engine.answer_begin(self.handle)
+        self._begun.set()
 
     def _check_size(self, target: Target) -> None:
         expected = self._options.size
@@ -485,6 +528,7 @@ class Download:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
             self._done.set()
+            self._begun.set()
         self._engine.ended(self.handle_id)
         for callback in callbacks:
             self._call(callback)
@@ -506,6 +550,8 @@ class Download:
         """In a forked child: the transfer goes on in the parent only."""
         self._lock = threading.Lock()
         self._done = threading.Event()
+        self._begun = threading.Event()
+        self._begun.set()
         self._sink.abandon()
         self._error = TransferError("the process forked; this transfer goes on in the parent", url=self.url)
         self._done.set()

@@ -124,6 +124,12 @@ class Engine:
         if self._reactor is not None:
             self._reactor.answer_begin(handle)
 
+    def poke(self) -> None:
+        """A ground has more room, or a transfer may use more connections."""
+        with self._lock:
+            if self._reactor is not None:
+                self._reactor.poke()
+
     def cancel(self, handle: JobHandle) -> None:
         """Ask for the end of a transfer."""
         with self._lock:

@@ -85,7 +85,6 @@ cdef struct Answer:         # Python's, until the reactor takes it over
     char* etag
     char* last_modified
     bint stream             # one response holds it all
-    bint followed           # somebody reads along the front
 
 
 cdef struct Job:
@@ -116,7 +115,6 @@ cdef struct Job:
     char* etag
     char* last_modified
     bint stream
-    bint followed
     Plan plan
     State state
     bint planned
@@ -140,6 +138,9 @@ cdef struct Job:
     double handshake        # seconds, smoothed
     void* transfers
     char* address
+    # Written by any thread.
+    int64_t following       # somebody reads along the front
+    int64_t allowed         # connections at most by the leave of others, -1: any number
     # Read by any thread.
     int64_t requests
     int64_t connections     # opened

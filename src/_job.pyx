@@ -13,7 +13,7 @@ from libc.string cimport memset, strlen, memcpy
 
 from ._landing cimport Landing
 from ._planner cimport plan_free
-from .atomics cimport atomic_add, atomic_get
+from .atomics cimport atomic_add, atomic_get, atomic_set
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t*, void*)
@@ -126,11 +126,11 @@ cdef void job_take_request(Job* job) noexcept nogil:
 cdef void job_take_target(Job* job) noexcept nogil:
     """Reactor: the answer's target becomes the job's."""
     job.ground = job.answer.ground
+    job.block = job.ground.block
     job.total = job.answer.total
     job.etag, job.last_modified = job.answer.etag, job.answer.last_modified
     job.answer.etag = job.answer.last_modified = NULL
     job.stream = job.answer.stream
-    job.followed = job.answer.followed
 
 
 cdef char* duplicate(object value) except? NULL:
@@ -172,7 +172,7 @@ cdef class JobHandle:
         self.job.first_part = first_part
         self.job.steal = steal
         self.job.pinnable = direct
-        self.job.total = -1
+        self.job.total = self.job.allowed = -1
         self.job.settings = <Setting*>calloc(len(settings) + 1, sizeof(Setting))
         self.job.spans = <Span*>calloc(len(spans) + 1, sizeof(Span))
         self.job.last_event = <Event*>calloc(1, sizeof(Event))
@@ -239,7 +239,19 @@ cdef class JobHandle:
         answer.etag = duplicate(etag)
         answer.last_modified = duplicate(last_modified)
         answer.stream = stream
-        answer.followed = followed
+        if followed:
+            self.follow()
+
+    def follow(self):
+        """Somebody reads along the front: from now on parts are short, and a file's bytes
+        go through the page cache."""
+        atomic_set(&self.job.following, 1)
+        if self.landing is not None:
+            (<Landing>self.landing).stay_cached()
+
+    def allow(self, int connections):
+        """At most so many connections from now on; 0: begin nothing new."""
+        atomic_set(&self.job.allowed, connections)
 
     @property
     def id(self):

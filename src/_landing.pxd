@@ -23,8 +23,14 @@ cdef struct Ground:                 # one target's landing ground
     int64_t closed                  # nothing more will land; atomic
     char* base                      # memory, or NULL
     int64_t capacity                # bytes at base
+    bint ring                       # memory is used again: offset o lies at o % capacity
+    int64_t credit                  # no byte may land at or beyond; atomic, grows under the lock
+    int64_t wanted                  # a reader waits for bytes below this; under the lock
+    bint hungry                     # the reactor could do more with more credit; under the lock
+    bint orderly                    # every block is filled from its beginning up
     int fd                          # file, or -1
     int direct_fd                   # the same file opened with O_DIRECT, or -1
+    int64_t cached                  # somebody reads along: not past the page cache; atomic
     int64_t align                   # what direct_fd wants of offsets and lengths
     int error                       # errno of the first failed write
 
@@ -41,6 +47,7 @@ cdef struct Writer:                 # one transfer's hand; reactor thread only
 cdef void ground_free(Ground* ground) noexcept nogil
 cdef void ground_count(Ground* ground, int64_t start, int64_t stop) noexcept nogil
 cdef void ground_close(Ground* ground) noexcept nogil
+cdef bint ground_room(Ground* ground, int64_t stop) noexcept nogil
 cdef void ground_lock(Ground* ground) noexcept nogil
 cdef void ground_unlock(Ground* ground) noexcept nogil
 

@@ -59,6 +59,7 @@ cdef extern from "disk.h" nogil:
     int64_t disk_direct_align(int fd)
 
 cdef double SIGNAL_SECONDS = 0.1     # how soon a waiting main thread sees Ctrl-C
+cdef int64_t UNBOUNDED = <int64_t>1 << 60
 
 
 # --- the ground ---------------------------------------------------------------
@@ -87,9 +88,10 @@ cdef void ground_count(Ground* ground, int64_t start, int64_t stop) noexcept nog
     if stop <= start:
         return
     atomic_add(&ground.landed, stop - start)
-    if ground.size < 0:
-        front = stop
-    else:
+    front = atomic_get(&ground.front)
+    if start <= front:
+        front = max(front, stop)
+    if ground.size >= 0:
         index = start // ground.block
         while start < stop:
             upto = min((index + 1) * ground.block, stop)
@@ -100,7 +102,9 @@ cdef void ground_count(Ground* ground, int64_t start, int64_t stop) noexcept nog
         while index < ground.nblocks and ground.filled[index] == block_size(ground, index):
             index += 1
         ground.front_block = index
-        front = min(index * ground.block, ground.size)
+        front = max(front, min(index * ground.block, ground.size))
+        if ground.orderly and index < ground.nblocks:
+            front = max(front, index * ground.block + ground.filled[index])
     if front > atomic_get(&ground.front):
         atomic_publish(&ground.front, front)
         if atomic_get(&ground.waiters):
@@ -113,6 +117,18 @@ cdef void ground_close(Ground* ground) noexcept nogil:
     atomic_set(&ground.closed, 1)
     pthread_cond_broadcast(&ground.moved)
     pthread_mutex_unlock(&ground.lock)
+
+
+cdef bint ground_room(Ground* ground, int64_t stop) noexcept nogil:
+    """Whether bytes may land up to `stop`. If not, more credit wakes the reactor."""
+    cdef bint room
+    if stop <= atomic_get(&ground.credit):
+        return True
+    pthread_mutex_lock(&ground.lock)
+    room = stop <= atomic_get(&ground.credit)
+    ground.hungry = ground.hungry or not room
+    pthread_mutex_unlock(&ground.lock)
+    return room
 
 
 # --- writers: the reactor thread ------------------------------------------------
@@ -138,7 +154,7 @@ cdef int write_all(Writer* writer, const char* data, int64_t size, int64_t offse
     cdef int fd
     while size > 0:
         fd, step = ground.fd, size
-        if (ground.direct_fd >= 0 and offset % ground.align == 0
+        if (ground.direct_fd >= 0 and not atomic_get(&ground.cached) and offset % ground.align == 0
                 and <uintptr_t>data % <uintptr_t>ground.align == 0 and size >= ground.align):
             fd, step = ground.direct_fd, size - size % ground.align
         done = pwrite(fd, data, step, offset)
@@ -178,10 +194,11 @@ cdef int writer_put(Writer* writer, const char* data, int64_t size) noexcept nog
     cdef int64_t room, step
     cdef int error
     if ground.base is not NULL:
-        if writer.position + size > ground.capacity:
+        if writer.position + size > (atomic_get(&ground.credit) if ground.ring else ground.capacity):
             ground.error = ENOSPC
             return ENOSPC
-        memcpy(ground.base + writer.position, data, size)
+        # A claim ends with its block at the latest, and so does the ring: no wrap here.
+        memcpy(ground.base + (writer.position % ground.capacity if ground.ring else writer.position), data, size)
         writer.position += size
         return 0
     while size > 0:
@@ -200,11 +217,30 @@ cdef int writer_put(Writer* writer, const char* data, int64_t size) noexcept nog
     return 0
 
 
+cdef int same_in_ring(Ground* ground, const char* data, int64_t size, int64_t position) noexcept nogil:
+    """As ground_same. What the ring no longer holds can't be compared: that it is the
+    same follows from the validator, which the reactor has asked for."""
+    cdef int64_t step, skip = min(size, max(0, atomic_get(&ground.credit) - ground.capacity - position))
+    data += skip
+    position += skip
+    size -= skip
+    while size > 0:
+        step = min(size, ground.capacity - position % ground.capacity)
+        if memcmp(ground.base + position % ground.capacity, data, step) != 0:
+            return 0
+        data += step
+        position += step
+        size -= step
+    return 1
+
+
 cdef int ground_same(Ground* ground, const char* data, int64_t size, int64_t position) noexcept nogil:
     """Whether `data` is what already lies at `position`: 1, 0, or -errno."""
     cdef char[16384] copy
     cdef ssize_t got
     cdef int64_t step
+    if ground.ring:
+        return same_in_ring(ground, data, size, position)
     if ground.base is not NULL:
         return memcmp(ground.base + position, data, size) == 0
     while size > 0:
@@ -261,6 +297,7 @@ cdef class Landing:
         self.ground.fd = self.ground.direct_fd = -1
         self.ground.size = size
         self.ground.block = block
+        self.ground.credit = UNBOUNDED
         pthread_mutex_init(&self.ground.lock, NULL)
         cond_init(&self.ground.moved)
         if size >= 0:
@@ -281,6 +318,34 @@ cdef class Landing:
         self.ground.base = <char*>pinned.view.buf
         self.ground.capacity = pinned.view.len
 
+    def into_ring(self, buffer, int64_t credit):
+        """Land in a buffer that is used again and again: offset o of the target lies at
+        o % len(buffer), which is a multiple of the block. Nothing lands at or beyond
+        `credit`, which allow() raises; an offset stays until credit > offset + length."""
+        self.into_memory(buffer)
+        if self.ground.capacity == 0 or self.ground.capacity % self.ground.block:
+            raise ValueError(f"a ring of {self.ground.capacity} bytes is no multiple of the block")
+        if not 0 < credit <= self.ground.capacity:
+            raise ValueError(f"credit {credit} does not fit the ring")
+        self.ground.ring = True
+        self.ground.credit = credit
+
+    def allow(self, int64_t credit, int64_t wanted=0):
+        """Bytes may land below `credit`; a reader waits for those below `wanted`, so that
+        a part may be short for its sake. True: the reactor has waited for this, and
+        Reactor.poke() must follow. The caller is done with all below credit - length."""
+        cdef bint hungry
+        with nogil:
+            pthread_mutex_lock(&self.ground.lock)
+            hungry = self.ground.hungry and (credit > self.ground.credit or wanted > self.ground.wanted)
+            if credit > self.ground.credit:
+                atomic_set(&self.ground.credit, credit)
+            self.ground.wanted = max(self.ground.wanted, wanted)
+            if hungry:
+                self.ground.hungry = False
+            pthread_mutex_unlock(&self.ground.lock)
+        return bool(hungry)
+
     def into_address(self, uintptr_t address, int64_t capacity, owner):
         """Land in `capacity` bytes at `address`; `owner` is kept alive until release()."""
         self.held = owner
@@ -293,6 +358,10 @@ cdef class Landing:
         self.ground.fd = fd
         self.ground.direct_fd = direct_fd if align > 0 else -1
         self.ground.align = align
+
+    def stay_cached(self):
+        """Somebody reads along: write through the page cache from now on."""
+        atomic_set(&self.ground.cached, 1)
 
     def release(self):
         """Drop the buffer. Only after the last transfer is gone."""
@@ -357,6 +426,16 @@ cdef class Landing:
     def front(self):
         """Length of the contiguous prefix in place, bytes."""
         return atomic_acquire(&self.ground.front)
+
+    @property
+    def block(self):
+        """The unit of claims, bytes."""
+        return self.ground.block
+
+    @property
+    def credit(self):
+        """Where landing has to stop, bytes."""
+        return atomic_get(&self.ground.credit)
 
     @property
     def landed(self):

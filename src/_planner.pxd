@@ -25,6 +25,7 @@ cdef struct Plan:
     int64_t size            # of the target
     int64_t block           # unit of claims, a power of two
     int64_t fixed           # part size asked for by the user, or 0
+    int64_t window          # a reader holds this many bytes at once, or 0: all
     int64_t next            # everything from here on was never handed out
     int64_t unissued        # bytes in gaps + bytes from next to size
     int64_t* cuts           # ascending offsets that no part may straddle
@@ -45,7 +46,7 @@ cdef void plan_measured(Plan* plan, double gap, double rate) noexcept nogil
 cdef int64_t plan_part_size(const Plan* plan, int connections, bint followed) noexcept nogil
 cdef bint plan_adopt(Plan* plan, int lane, int64_t start, int64_t stop) noexcept nogil
 cdef bint plan_take(Plan* plan, int lane, int connections, bint followed,
-                    int64_t window_stop, Part* out) noexcept nogil
+                    int64_t credit, int64_t wanted, Part* out) noexcept nogil
 cdef int64_t plan_extend(Plan* plan, int lane) noexcept nogil
 cdef void plan_shorten(Plan* plan, int lane, int64_t stop) noexcept nogil
 cdef int plan_release(Plan* plan, int lane, int64_t landed) noexcept nogil

@@ -78,6 +78,8 @@ cdef int64_t plan_part_size(const Plan* plan, int connections, bint followed) no
     share = plan.unissued // (2 * connections if connections > 0 else 2)
     floor_ = <int64_t>(GAPS_PER_PART * plan.gap * plan.rate)
     share = min(max(share, floor_, plan.block), FOLLOWED_CAP if followed else CAP)
+    if plan.window > 0:                     # else a few lanes would hold all of it
+        share = max(min(share, plan.window // (2 * connections if connections > 0 else 2)), plan.block)
     return (share + plan.block - 1) // plan.block * plan.block
 
 
@@ -128,9 +130,10 @@ cdef bint plan_adopt(Plan* plan, int lane, int64_t start, int64_t stop) noexcept
 
 
 cdef bint plan_take(Plan* plan, int lane, int connections, bint followed,
-                    int64_t window_stop, Part* out) noexcept nogil:
-    """Hand the next part in front order to an idle lane. False when nothing is
-    left to hand out, or when it would not fit below `window_stop`."""
+                    int64_t credit, int64_t wanted, Part* out) noexcept nogil:
+    """Hand the next part in front order to an idle lane. False when nothing is left
+    to hand out, or when it would not fit below `credit`. A part that begins below
+    `wanted` is cut to fit: somebody waits for it."""
     cdef int64_t want = plan_part_size(plan, connections, followed)
     cdef int64_t start, stop
     cdef Part* gap
@@ -146,8 +149,12 @@ cdef bint plan_take(Plan* plan, int lane, int connections, bint followed,
         stop = fit(plan, start, want, plan.size)
     else:
         return False
-    if stop > window_stop:
-        return False
+    if stop > credit:
+        if start >= min(wanted, credit):
+            return False
+        stop = credit - credit % plan.block     # a block has one owner at a time
+        if stop <= start:
+            return False
     if gap is NULL:
         plan.next = stop
     elif stop == gap.stop:
@@ -298,7 +305,7 @@ cdef class Planner:
     cdef Plan plan
 
     def __cinit__(self, int64_t size, *, int lanes=1, int64_t block=1 << 20,
-                  int64_t part_size=0, cuts=()):
+                  int64_t part_size=0, cuts=(), int64_t window=0):
         cdef int64_t[1024] copy
         cdef int i
         if size < 0 or not 1 <= lanes <= 256 or block < 1 or len(cuts) > 1024:
@@ -307,6 +314,7 @@ cdef class Planner:
             copy[i] = cut
         if plan_init(&self.plan, size, block, part_size, lanes, copy, len(cuts)) < 0:
             raise MemoryError
+        self.plan.window = window
 
     def __dealloc__(self):
         plan_free(&self.plan)
@@ -325,10 +333,10 @@ cdef class Planner:
     def adopt(self, int lane, int64_t start, int64_t stop):
         return bool(plan_adopt(&self.plan, self.check(lane), start, stop))
 
-    def take(self, int lane, int connections=1, *, bint followed=False, window_stop=None):
+    def take(self, int lane, int connections=1, *, bint followed=False, credit=None, int64_t wanted=0):
         cdef Part part
-        cdef int64_t window = self.plan.size if window_stop is None else window_stop
-        if plan_take(&self.plan, self.check(lane), connections, followed, window, &part):
+        cdef int64_t most = self.plan.size if credit is None else credit
+        if plan_take(&self.plan, self.check(lane), connections, followed, most, wanted, &part):
             return part.start, part.stop
         return None
 

@@ -233,6 +233,11 @@ cdef void adopt(Core* core, Job* job) noexcept nogil:
     while link[0] is not NULL:
         link = &link[0].next
     link[0] = job
+    if job.answer.ground is not NULL:       # its target is known already
+        if seat(job):
+            begin(core, job)
+        else:
+            out_of_memory(core, job)
 
 
 cdef void begin(Core* core, Job* job) noexcept nogil:
@@ -255,6 +260,8 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
         out_of_memory(core, job)
         return
     free(cuts)
+    job.plan.window = job.ground.capacity if job.ground.ring else 0
+    job.ground.orderly = job.nspans == 1 and job.part_size % job.block == 0
     job.planned = job.proven = True
     job.progressed = core.now
     job.state = LANDING
@@ -430,6 +437,11 @@ cdef class Reactor:
     def cancel(self, JobHandle handle not None):
         """Ask for the end of a job; FINISHED tells when nothing writes any more."""
         self.send(CANCEL, handle)
+
+    def poke(self):
+        """Look again: a ground has more room, or a job more connections."""
+        if self.core is not NULL:
+            curl_multi_wakeup(self.core.multi)
 
     def wait(self, double seconds=-1.0):
         """Events as a list of dicts (see _job.mailbox_wait); blocks without the GIL."""

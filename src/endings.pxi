@@ -24,6 +24,13 @@ cdef bint hopeless(const Cause* cause) noexcept nogil:
                           CURLE_NOT_BUILT_IN, CURLE_UNKNOWN_OPTION, CURLE_INTERFACE_FAILED, CURLE_OUT_OF_MEMORY)
 
 
+cdef bint unprovable(Job* job) noexcept nogil:
+    """Whether a stream that broke can't go on: begun again it would have to be compared
+    with bytes that are gone, and no validator says that it is the same object."""
+    return (job.planned and job.stream and job.ground.ring and job.etag is NULL and job.last_modified is NULL
+            and atomic_get(&job.ground.credit) > job.ground.capacity)
+
+
 cdef inline bint unreachable(const Cause* cause) noexcept nogil:
     return cause.kind == TRANSPORT and cause.code in (
         CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT)
@@ -44,7 +51,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
     job.copied_stumbled = job.copied
     atomic_add(&job.failures, 1)
     transfer.attempts = 1 if transfer.received >= MOVED_ON else transfer.attempts + 1
-    if hopeless(&cause):
+    if hopeless(&cause) or unprovable(job):
         end(core, job, &cause, False, transfer.message)
         return False
     if refused and not alone:

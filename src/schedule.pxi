@@ -56,6 +56,9 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
     cdef Part part
     cdef Steal theft
     cdef bint got, helps
+    cdef int64_t allowed = atomic_get(&job.allowed)
+    if allowed >= 0 and atomic_get(&job.active) >= allowed:
+        return False
     if job.state == RESOLVING and not job.planned:
         if atomic_get(&job.active) or core.now < job.not_before:
             return False
@@ -70,9 +73,11 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
         if transfer.phase != IDLE or core.now < transfer.not_before:
             continue
         ground_lock(job.ground)
-        got = plan_take(&job.plan, lane, job.seats, job.followed, UNBOUNDED, &part)
+        got = take_part(job, lane, &part)
         # A lane that has just failed costs others nothing: it waits for a part of its own.
         helps = job.steal and not job.stream and job.state == LANDING and transfer.attempts == 0
+        # A reader that wants little at a time gains nothing by a theft.
+        helps = helps and not (job.ground.ring and job.plan.rate <= 0)
         if not got and helps:
             update_rates(job)
             got = plan_steal(&job.plan, lane, job.handshake, &theft)
@@ -85,13 +90,23 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
             if not replace_slowest(core, job):
                 return False
             ground_lock(job.ground)
-            got = plan_take(&job.plan, lane, job.seats, job.followed, UNBOUNDED, &part)
+            got = take_part(job, lane, &part)
             ground_unlock(job.ground)
         if not got:
             continue
         launch(core, transfer, part.start, part.stop, not job.stream)
         return True
     return False
+
+
+cdef bint take_part(Job* job, int lane, Part* part) noexcept nogil:
+    """The next part, as far as the ground has room for it; under the ground's lock."""
+    cdef Ground* ground = job.ground
+    cdef bint got = plan_take(&job.plan, lane, job.seats, atomic_get(&job.following) != 0,
+                              atomic_get(&ground.credit), ground.wanted, part)
+    if not got and job.plan.unissued > 0:
+        ground.hungry = True
+    return got
 
 
 cdef bint no_fresh(Job* job) noexcept nogil:
@@ -167,6 +182,11 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
                     return
             continue
         prove(transfer)
+        if transfer.paused:
+            transfer.marked = core.now      # its server is not to blame
+            if ground_room(job.ground, transfer.writer.position + PAUSE_FOR):
+                transfer.paused = False
+                curl_easy_pause(transfer.easy, CURLPAUSE_CONT)
         if transfer.phase == COPYING:
             underway += transfer.writer.position - transfer.writer.counted
         if transfer.received - transfer.mark >= ALIVE:
@@ -184,14 +204,15 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     if landed != job.seen:
         job.seen = landed
         job.progressed = core.now
-    if job.ground.size < 0 and atomic_get(&job.ground.waiters):
+    if (job.ground.size < 0 or job.ground.ring) and atomic_get(&job.ground.waiters):
         publish(job)
+        landed = atomic_get(&job.ground.landed)
     if landed == job.ground.size or job.complete:
         end(core, job, NULL, False, NULL)
 
 
 cdef void publish(Job* job) noexcept nogil:
-    """Somebody follows a stream of unknown size, whose front knows no blocks."""
+    """Somebody waits for the next bytes, not for the next block."""
     cdef int lane
     cdef Transfer* transfer
     ground_lock(job.ground)

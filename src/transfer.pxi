@@ -41,6 +41,7 @@ cdef struct Transfer:
     bint pinned
     bint judged
     bint full               # it has all that it wanted: the abort is no error
+    bint paused             # a stream whose reader's window is full
     int generation
     int status
     Verdict verdict
@@ -56,6 +57,7 @@ cdef struct Transfer:
     char[256] message       # CURLOPT_ERRORBUFFER
 
 cdef int64_t HEADER_LIMIT = 64 << 10
+cdef int64_t PAUSE_FOR = 64 << 10       # a paused stream goes on when so much fits
 cdef int64_t SKIP_LIMIT = 64 << 10      # beyond, a new connection is cheaper
 cdef int64_t UNBOUNDED = <int64_t>1 << 60
 
@@ -195,6 +197,8 @@ cdef int begin_writing(Transfer* transfer) noexcept nogil:
         ground_lock(ground)
         plan_shorten(&job.plan, transfer.lane, transfer.body_stop)
         transfer.stop = job.plan.lanes[transfer.lane].stop
+        if transfer.stop % job.block:
+            ground.orderly = False      # its last block will have a second owner
         ground_unlock(ground)
     ground_lock(ground)
     job.plan.lanes[transfer.lane].unproven = deferred
@@ -218,6 +222,10 @@ cdef size_t on_body(char* data, size_t size, size_t n, void* client) noexcept no
     if not transfer.judged:
         head(transfer)
     if transfer.phase == WAITING:
+        return CURL_WRITEFUNC_PAUSE
+    if (transfer.phase == COPYING and transfer.writer.ground is not NULL and transfer.writer.ground.ring
+            and not transfer.ranged and not ground_room(transfer.writer.ground, transfer.writer.position + n)):
+        transfer.paused = True
         return CURL_WRITEFUNC_PAUSE
     transfer.received += n
     if transfer.fault.kind == SINK:
@@ -435,7 +443,7 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
     transfer.ranged = ranged
     transfer.generation = job.generation
     transfer.pinned = job.pinned
-    transfer.judged = transfer.full = False
+    transfer.judged = transfer.full = transfer.paused = False
     transfer.body_stop = -1
     transfer.skip = transfer.skipped = transfer.received = transfer.mark = transfer.header_bytes = 0
     transfer.status = 0

@@ -1,0 +1,360 @@
+"""Windows: reading an object through a ring of memory that is used again and again.
+
+A `WindowReader` reads by runs. A run is one transfer from some offset on, which may
+land only as far as it has credit: what the reader wants now, and what it is likely
+to want next (`Ahead`), as far as the ring has room behind what was read. A part is
+asked for only when all of it fits, so a slow reader holds no response open; a server
+without ranges sends one response, which then has to be paused. A seek beyond the run
+ends it and begins another, which knows the object already. Second floor.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ._landing import Landing, Mapping
+from .checksums import parse_checksum
+from .errors import BadOption, MemoryBudget, ParpullError, redact
+from .download import FIRST_PART, Download
+from .events import Finished
+from .memory import MemorySink, too_much
+from .reader import RawReader
+from .sources import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from .client import Client
+    from .download import Progress
+    from .engine import Engine
+    from .events import Event
+    from .options import Options
+    from .sources import Request, Target
+
+    Access = Literal["auto", "sequential", "random"]
+
+__all__ = ["Ahead", "WindowReader", "WindowSink"]
+
+LEAST = 1 << 20  # bytes; below, ranges get too short
+FIRST = 64 << 10  # bytes of the first request, before anything is known of the reader
+NEAR = 64 << 10  # bytes that are read through rather than jumped over
+BLOCKS = ((1 << 30, 16 << 10), (64 << 30, 64 << 10))  # objects below that size: their block
+LARGE = 1 << 20
+
+
+class Ahead:
+    """How far to fetch beyond what is asked for. Pure.
+
+    "auto": nothing for the first two reads at a place, then as much as was read there
+    in one go: a wrong guess costs at most what was of use. "sequential": all that fits;
+    "random": nothing."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self.jump(0)
+
+    def jump(self, at: int) -> None:
+        """The reader has gone elsewhere."""
+        self._asked = at  # up to here it has asked for bytes
+        self._reads = 0
+        self._begin = at
+
+    def read(self, at: int, n: int, window: int) -> int:
+        """Bytes to fetch beyond at + n. What is left of an earlier read is none of its own."""
+        if at + n > self._asked:
+            self._asked = at + n
+            self._reads += 1
+        if self._access == "sequential":
+            return window
+        if self._access == "random" or self._reads < 3:
+            return 0
+        return min(self._asked - self._begin, window)
+
+
+class WindowSink:
+    """The ring as destination of one run; see memory.py for the life of a sink. The
+    memory is the reader's, and outlives the run."""
+
+    path = None
+
+    def __init__(self, mapping: Mapping, credit: int) -> None:
+        self._mapping = mapping
+        self._credit = credit
+
+    def check(self) -> None:
+        """Nothing can be wrong yet."""
+
+    def open(self, size: int | None, *, followed: bool) -> Landing:
+        """The ring, with small blocks for small objects: a block is the least that is
+        fetched and told."""
+        block = next((block for most, block in BLOCKS if size is not None and size <= most), LARGE)
+        landing = Landing(-1 if size is None else size, min(block, len(self._mapping)))
+        landing.into_ring(self._mapping, self._credit)
+        return landing
+
+    def overflow(self, landed: int) -> MemoryBudget:
+        """A ring has no end."""
+        raise AssertionError("a ring overflowed")
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes in place, as far as they lie in one piece."""
+        at = start % len(self._mapping)
+        return memoryview(self._mapping)[at : min(at + stop - start, len(self._mapping))]
+
+    def tap(self) -> None:
+        """Nobody reads along by a descriptor."""
+
+    def commit(self, size: int) -> memoryview:
+        """All has landed; the last window of it is still there."""
+        return memoryview(b"")
+
+    def discard(self) -> None:
+        """The memory is the reader's."""
+
+    def abandon(self) -> None:
+        """In a forked child, which has not inherited the memory."""
+        self._mapping.abandon()
+
+
+class Run:
+    """One transfer into the ring: from `start` of the object on, one range after
+    another. Offsets are the object's."""
+
+    def __init__(self, start: int, download: Download, sink: WindowSink, capacity: int) -> None:
+        self.start = start
+        self.download = download
+        self._sink = sink
+        self._capacity = capacity
+
+    def holds(self, at: int) -> bool:
+        """Whether `at` is in the ring, on its way there, or next."""
+        credit = self.download.ground().credit
+        return max(credit - self._capacity, 0) <= at - self.start <= credit + NEAR
+
+    def allow(self, at: int, n: int, ahead: int) -> bool:
+        """The reader is at `at` and wants n bytes, perhaps `ahead` more. True when the
+        reactor has to be told."""
+        landing = self.download.ground()
+        at -= self.start
+        most = self._capacity + at - at % landing.block  # keeps what is at `at`
+        credit = min(at + n + ahead + landing.block - 1, most)
+        credit -= credit % landing.block
+        return landing.allow(max(credit, 1), min(at + n, most))
+
+    def view(self, at: int, n: int, timeout: float | None) -> memoryview | None:
+        """As RawReader._view."""
+        landing = self.download.ground()
+        at -= self.start
+        front = landing.wait(at + 1, timeout)
+        if front > at:
+            return self._sink.read(at, min(at + n, front))
+        if not landing.closed:
+            return None
+        self.download.result()  # raises what went wrong
+        return memoryview(b"")
+
+
+class WindowReader(RawReader):
+    """Reads an object through at most `window` bytes of memory; what parpull.open()
+    wraps. With a checksum it can only be read from beginning to end, and the end is
+    told only if the digest is right."""
+
+    def __init__(
+        self, client: Client, engine: Engine, url: str, options: Options, *, access: Access, window: int, owned: bool
+    ) -> None:
+        super().__init__(redact(url))
+        if access not in ("auto", "sequential", "random"):
+            raise BadOption(
+                f"access={access!r} is not possible", name="access", value=access, hint="auto, sequential or random"
+            )
+        if window < LEAST:
+            raise BadOption(f"window={window} is too small", name="window", value=window, hint=f"at least {LEAST:,}")
+        self._client = client if owned else None  # closed with us
+        self._engine = engine
+        self._url = url
+        self._checksum = parse_checksum(options.checksum) if options.checksum else None
+        self._hash: Any = self._checksum.hasher() if self._checksum is not None else None
+        self._told = options.on_event
+        self._started = False
+        self._ended: list[Finished] = []
+        self._failed: ParpullError | None = None
+        self._first = resolve(url, options)
+        self._ahead = Ahead(access)
+        self._capacity = capacity = _capacity(options, window)
+        part = min(options.part_size, capacity // 2) if options.part_size else None
+        self._options = options.replace(checksum=None, part_size=part, on_event=self._relay)
+        self._mapping = Mapping(capacity)
+        self._closing = threading.Lock()
+        self._run: Run | None = None
+        self._size: int | None = None
+        try:
+            first = FIRST if access != "sequential" else min(FIRST_PART, capacity // 2)
+            self._run = self._begin(0, part or first, None)
+            self._run.download.ground()
+        except BaseException as error:
+            self._failed = error if isinstance(error, ParpullError) else None
+            self.close()
+            raise
+        target = self._run.download.target
+        assert target is not None
+        self._known: tuple[Request, Target] = (self._run.download.resolved, target)
+
+    @property
+    def target(self) -> Target:
+        """What the server says of the object."""
+        return self._known[1]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the object; None until its end is seen, where the server does not say."""
+        size = self._known[1].size
+        if size is None and self._run is not None:
+            landing = self._run.download.ground()
+            size = landing.front if landing.closed and self._run.download.done() else None
+        return size
+
+    def seekable(self) -> bool:
+        """Whether the server gives ranges, and no checksum wants every byte in order."""
+        return self._known[1].ranges and self._checksum is None
+
+    # --- runs ---------------------------------------------------------------------------
+
+    def _begin(self, at: int, credit: int, known: tuple[Request, Target] | None) -> Run:
+        sink = WindowSink(self._mapping, credit)
+        download = Download(
+            self._engine,
+            self._url,
+            self._first,
+            sink,
+            self._options,
+            [(at, None)],
+            first_part=credit,
+            known=known,
+        )
+        return Run(at, download.start(), sink, self._capacity)
+
+    def _run_at(self, at: int) -> Run:
+        """The run that brings `at`: the one under way, or a new one."""
+        with self._closing:
+            self._check()
+            run = self._run
+            assert run is not None
+            if run.holds(at) or not self.seekable():
+                return run
+            run.download.cancel()
+            run.download.wait()  # before its memory is used again
+            self._known = (run.download.resolved, self._known[1])
+            self._ahead.jump(at)
+            self._run = self._begin(at, 1, self._known)
+            return self._run
+
+    def _view(self, at: int, n: int, timeout: float | None) -> memoryview | None:
+        size = self._known[1].size
+        if size is not None:
+            n = min(n, size - at)
+        if n <= 0:
+            return self._end()
+        run = self._run_at(at)
+        if run.allow(at, n, self._ahead.read(at, n, self._capacity)):
+            self._engine.poke()
+        try:
+            view = run.view(at, n, timeout)
+        except BaseException as error:
+            if self.closed:
+                raise ValueError("the reader was closed while it waited") from None
+            if isinstance(error, ParpullError):
+                self._failed = error
+            raise
+        return self._end() if view is not None and not len(view) else view
+
+    def readall(self) -> bytes:
+        """Everything from here to the end."""
+        ahead, self._ahead = self._ahead, Ahead("sequential")
+        try:
+            return super().readall()
+        finally:
+            self._ahead = ahead
+
+    def _advance(self, n: int) -> None:
+        if self._hash is not None and n:
+            assert self._run is not None
+            with self._run.view(self._at, n, 0) or memoryview(b"") as taken:
+                self._hash.update(taken)
+        super()._advance(n)
+
+    def _end(self) -> memoryview:
+        if self._checksum is not None and self._hash is not None:
+            digest = self._hash.hexdigest()
+            self._hash = None
+            self._checksum.compare(digest)
+        return memoryview(b"")
+
+    # --- telling ------------------------------------------------------------------------
+
+    def _relay(self, event: Event) -> None:
+        """Events of the runs as those of one transfer."""
+        if isinstance(event, Finished):
+            self._ended.append(event)
+        elif self._told is not None and not (event.kind == "started" and self._started):
+            self._started = self._started or event.kind == "started"
+            self._told(event)
+
+    def progress(self) -> Progress:
+        """Sums over all runs; `size` is the object's, `front` what has been read."""
+        assert self._run is not None
+        download = self._run.download
+        now = download.progress()
+        past = self._ended[:-1] if download.done() else self._ended[:]
+        now.size = self.size
+        now.front = self._at
+        for event in past:
+            now.landed += event.landed
+            now.received += event.landed
+            now.requests += event.requests
+            now.retries += event.retries
+        return now
+
+    def close(self) -> None:
+        """End the transfer and give the memory back; also ends a read that waits."""
+        if self.closed:
+            return
+        super().close()
+        with self._closing:
+            run = self._run
+        if run is not None:
+            run.download.cancel()
+            run.download.wait()
+        if self._client is not None:
+            self._client.close()
+        with self._turn:
+            try:
+                self._mapping.close()
+            except BufferError:
+                pass  # a view from peek() lives on, and keeps it
+        if self._told is not None and run is not None:
+            self._told(self._finished())
+
+    def _finished(self) -> Finished:
+        ended = self._ended
+        return Finished(
+            self.name,
+            size=self._at if self._failed is None else None,
+            landed=sum(event.landed for event in ended),
+            seconds=sum(event.seconds for event in ended),
+            requests=sum(event.requests for event in ended),
+            connections=max((event.connections for event in ended), default=0),
+            retries=sum(event.retries for event in ended),
+            cancelled=False,
+            error=self._failed,
+        )
+
+
+def _capacity(options: Options, window: int) -> int:
+    """Bytes of the ring: what was asked for, less where memory is short. MemoryBudget
+    when there is too little for any."""
+    budget = MemorySink(options.max_memory).budget()
+    room = window if budget is None else min(window, budget)
+    if room < LEAST:
+        raise too_much(LEAST, room)
+    return room - room % LEAST
