@@ -181,5 +181,3 @@ def _enlarge_pipe() -> None:
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE)
     except (ImportError, AttributeError, OSError):
         pass  # no pipe, no Linux, or the user's limit for all pipes is reached
-
-
