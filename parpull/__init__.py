@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from . import errors, events
     from .blob import Blob
     from .client import Client, fetch, fetch_ranges, open, probe, submit
-    from .download import Download, Progress
+    from .download import Download
     from .errors import ParpullError
+    from .future import Progress
     from .options import Options
     from .reader import Reader
     from .sources import Target
@@ -47,7 +48,7 @@ _HOMES = {
     "Download": "download",
     "Options": "options",
     "ParpullError": "errors",
-    "Progress": "download",
+    "Progress": "future",
     "Reader": "reader",
     "Target": "sources",
     "errors": None,

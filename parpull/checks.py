@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-__all__ = ["CHECKS", "FROM_TEXT", "MAX_CONNECTIONS", "parse_size"]
+__all__ = ["CHECKS", "FROM_TEXT", "MAX_CONNECTIONS", "checked", "parse_size"]
 
 MAX_CONNECTIONS = 256
 MAX_COUNT = 2**31 - 1
@@ -57,6 +57,12 @@ def _connections(name: str, value: Any) -> Any:
     return value
 
 
+def _host_connections(name: str, value: Any) -> Any:
+    if value is not None and not (_is_int(value) and 1 <= value <= MAX_CONNECTIONS):
+        raise _bad(name, value, f"give 1 to {MAX_CONNECTIONS}")
+    return value
+
+
 def _count(name: str, value: Any) -> Any:
     if not _is_int(value) or not 0 <= value <= MAX_COUNT:
         raise _bad(name, value, f"give a whole number from 0 to {MAX_COUNT}")
@@ -65,19 +71,19 @@ def _count(name: str, value: Any) -> Any:
 
 def _bytes_or_none(name: str, value: Any) -> Any:
     if value is not None and not (_is_int(value) and 0 <= value <= MAX_BYTES):
-        raise _bad(name, value, "give bytes, 0 or more, or None")
+        raise _bad(name, value, "give bytes, 0 or more")
     return value
 
 
 def _part_size(name: str, value: Any) -> Any:
     if value is not None and not (_is_int(value) and 1 <= value <= MAX_BYTES):
-        raise _bad(name, value, "give bytes, 1 or more, or None")
+        raise _bad(name, value, "give bytes, 1 or more")
     return value
 
 
 def _flag(name: str, value: Any) -> Any:
     if not isinstance(value, bool):
-        raise _bad(name, value, "give True or False")
+        raise _bad(name, value, "give true or false")
     return value
 
 
@@ -120,7 +126,7 @@ def _headers(name: str, value: Any) -> tuple[str, ...]:
         if not known or not text.isprintable():
             raise _bad(name, f"{key}: …" if known else "…", hint)
         if key.lower() in OURS:
-            raise _bad(name, key, "parpull sets this header itself; use start= and stop= for a range")
+            raise _bad(name, key, "parpull sets this header itself")
     return tuple(lines)
 
 
@@ -128,6 +134,10 @@ def _plain_text(name: str, value: Any) -> Any:
     if value is not None and (not isinstance(value, str) or not value.isprintable()):
         raise _bad(name, "…", "give a text without line breaks")
     return value
+
+
+def _cookies(name: str, value: Any) -> Any:
+    return _path(name, value) and value if isinstance(value, os.PathLike) else _plain_text(name, value)
 
 
 def _auth(name: str, value: Any) -> Any:
@@ -164,6 +174,10 @@ def _path(name: str, value: Any) -> Any:
     return path
 
 
+def _netrc(name: str, value: Any) -> Any:
+    return value if isinstance(value, bool) else _path(name, value) or False
+
+
 def _http_version(name: str, value: Any) -> Any:
     if not isinstance(value, str) or value not in ("1.1", "2", "3"):
         raise _bad(name, value, 'give "1.1", "2" or "3"')
@@ -185,6 +199,7 @@ def _callable(name: str, value: Any) -> Any:
 CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
     {
         "connections": _connections,
+        "host_connections": _host_connections,
         "part_size": _part_size,
         "checksum": _checksum,
         "overwrite": _flag,
@@ -194,7 +209,8 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "stall_timeout": _seconds,
         "headers": _headers,
         "auth": _auth,
-        "cookies": _plain_text,
+        "netrc": _netrc,
+        "cookies": _cookies,
         "proxy": _proxy,
         "noproxy": _plain_text,
         "ca_file": _path,
@@ -211,7 +227,19 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
 )
 
 
+def checked(name: str, value: Any, label: str) -> Any:
+    """The value as the option keeps it. A BadOption names `label`: where it was given."""
+    try:
+        return CHECKS[name](name, value)
+    except BadOption as error:
+        raise BadOption(
+            f"{label}={error.value!r} is not possible", name=label, value=error.value, hint=error.hint
+        ) from None
+
+
 # --- from the environment: (name, text) -> value ------------------------------------------
+
+YES, NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 
 
 def _from_size(name: str, text: str) -> int:
@@ -229,24 +257,43 @@ def _from_number(name: str, text: str) -> float:
 
 
 def _from_connections(name: str, text: str) -> Any:
-    return text if text == "auto" else _from_number(name, text)
+    return int(text) if text.isdecimal() else text
 
 
 def _from_text(name: str, text: str) -> str:
     return text
 
 
+def _from_flag(name: str, text: str) -> bool:
+    if text.lower() not in YES + NO:
+        raise _bad(name, text, "give yes or no")
+    return text.lower() in YES
+
+
+def _from_netrc(name: str, text: str) -> Any:
+    return text.lower() in YES if text.lower() in YES + NO else text
+
+
+# All that is plain data and no credential; headers are not, they may be one.
 FROM_TEXT: Mapping[str, Callable[[str, str], Any]] = MappingProxyType(
     {
         "connections": _from_connections,
+        "host_connections": _from_number,
         "part_size": _from_size,
+        "overwrite": _from_flag,
         "retries": _from_number,
         "retry_for": _from_number,
         "connect_timeout": _from_number,
         "stall_timeout": _from_number,
-        "max_memory": _from_size,
-        "ca_file": _from_text,
+        "netrc": _from_netrc,
         "proxy": _from_text,
         "noproxy": _from_text,
+        "ca_file": _from_text,
+        "cert": _from_text,
+        "key": _from_text,
+        "http_version": _from_text,
+        "max_memory": _from_size,
+        "durable": _from_flag,
+        "steal": _from_flag,
     }
 )

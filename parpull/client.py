@@ -14,7 +14,7 @@ from .download import Download
 from .engine import Engine
 from .errors import BadOption, BufferTooSmall
 from .files import FileSink
-from .memory import BufferSink, MemorySink, buffer_of
+from .memory import BufferSink, DescriptorSink, MemorySink, buffer_of
 from .options import Options
 from .reader import BUFFER, WINDOW, Reader
 from .sources import resolve
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .sources import Target
     from .window import Access, WindowReader
 
-    Into = str | os.PathLike[str] | Callable[[int], Any] | Any
+    Into = str | os.PathLike[str] | int | Callable[[int], Any] | Any
 
 __all__ = ["Client", "fetch", "fetch_ranges", "open", "probe", "submit"]
 
@@ -45,7 +45,7 @@ class Client:
 
     def __init__(self, options: Options | None = None, **fields: Unpack[OptionFields]) -> None:
         self.options = (options or Options()).replace(**fields)
-        self._engine = Engine(self.options.limit)
+        self._engine = Engine(self.options.limit, self.options.host_connections)
 
     def submit(
         self, url: str, into: Into = None, *, start: int = 0, stop: int | None = None, **options: Unpack[OptionFields]
@@ -53,12 +53,13 @@ class Client:
         """Begin to fetch bytes [start, stop) of an object; return at once.
 
         into: None (memory), a path, a writable C-contiguous buffer, anything with
-        `__array_interface__`, a CPU torch tensor, or `allocate(size) -> buffer`.
+        `__array_interface__`, a CPU torch tensor, `allocate(size) -> buffer`, or the
+        descriptor of a file that is open for reading and writing (a memfd).
         Raises at once what can be known before any request: BadOption, BadURL,
         UnknownScheme, TargetExists, SinkError, BufferError, TypeError."""
         chosen = self.options.replace(**options)
         span = _span(start, stop)
-        return self._submit(url, _sink(into, chosen), chosen, [span])
+        return self._submit(url, _sink(into, chosen, url if span == (0, None) else None), chosen, [span])
 
     def _submit(self, url: str, sink: Sink, options: Options, spans: list[tuple[int, int | None]]) -> Download:
         return Download(self._engine, url, resolve(url, options), sink, options, spans).start()
@@ -111,7 +112,7 @@ class Client:
     if TYPE_CHECKING:
 
         @overload
-        def open(
+        def open(  # type: ignore[overload-overlap]
             self, url: str, buffering: Literal[0], *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
         ) -> WindowReader: ...
         @overload
@@ -211,7 +212,7 @@ def fetch_ranges(
 if TYPE_CHECKING:
 
     @overload
-    def open(
+    def open(  # type: ignore[overload-overlap]
         url: str, buffering: Literal[0], *, access: Access = ..., window: int = ..., **o: Unpack[OptionFields]
     ) -> WindowReader: ...
     @overload
@@ -251,12 +252,16 @@ def _span(start: int, stop: int | None) -> tuple[int, int | None]:
     return start, stop
 
 
-def _sink(into: Into, options: Options) -> Sink:
-    """The destination for what the caller gave as `into`."""
+def _sink(into: Into, options: Options, url: str | None) -> Sink:
+    """The destination for what the caller gave as `into`. `url`: None for a part of an object."""
     if into is None:
         return MemorySink(options.max_memory)
     if isinstance(into, (str, os.PathLike)):
-        return FileSink(into, overwrite=options.overwrite, durable=options.durable)
+        return FileSink(
+            into, overwrite=options.overwrite, durable=options.durable, url=url, checksum=options.checksum
+        )
+    if isinstance(into, int) and not isinstance(into, bool):
+        return DescriptorSink(into, options.max_memory)
     if callable(into) and not hasattr(into, "__array_interface__"):
         return BufferSink(allocate=into)
     return BufferSink(into)

@@ -16,20 +16,22 @@ from .checksums import Follower, parse_checksum
 from .errors import BadOption, ParpullError, RangeIgnored, SizeMismatch, TransferError, redact
 from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
 from .failures import failure, failure_of
+from .files import FileSink
+from .future import Future, Progress
 from .reader import BUFFER, FrontReader, Reader
 from .settings import proxy_of, settings_of
-from .sources import Request, Target, follow, target_of
+from .sources import Request, Target, follow, origin_of, target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from types import TracebackType
+    from collections.abc import Sequence
     from typing import Any, Protocol, Self
 
     from ._landing import Landing
     from .engine import Engine
     from .events import Event
     from .options import Options
+    from .record import Record
 
     class Sink(Protocol):
         """A destination; memory.py tells its life."""
@@ -46,55 +48,13 @@ if TYPE_CHECKING:
         def abandon(self) -> None: ...
 
 
-__all__ = ["Download", "Progress"]
+__all__ = ["Download"]
 
 FIRST_PART = 4 << 20
-PENDING, RUNNING, DONE = range(3)
 STREAM = 1  # _response.Kind
 
 
-class Progress:
-    """A moment of a download. landed: bytes in place and counted, block by block;
-    received: those and what is under way to them; size: of the target, None while
-    unknown; front: contiguous bytes; connections: at work now; peak: the most at
-    once; seconds: since the start; requests, retries, steals: counts so far; wasted:
-    bytes received in vain."""
-
-    __slots__ = (
-        "connections",
-        "front",
-        "landed",
-        "peak",
-        "received",
-        "requests",
-        "retries",
-        "seconds",
-        "size",
-        "steals",
-        "wasted",
-    )
-
-    def __init__(self, **fields: Any) -> None:
-        for name in self.__slots__:
-            setattr(self, name, fields[name])
-
-    landed: int
-    received: int
-    size: int | None
-    front: int
-    connections: int
-    peak: int
-    seconds: float
-    requests: int
-    retries: int
-    steals: int
-    wasted: int
-
-    def __repr__(self) -> str:
-        return f"Progress({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
-
-
-class Download:
+class Download(Future):
     """A transfer under way: a future whose result is a Blob.
 
     Use `result()`, `await`, or a with-block, whose end cancels what is not done.
@@ -115,7 +75,7 @@ class Download:
     ) -> None:
         """`known`: the resolved request and the target, from an earlier transfer of the
         same object; then parts are asked for at once."""
-        self.url = redact(url)
+        super().__init__(redact(url))
         self.target: Target | None = None
         self._engine = engine
         self._options = options
@@ -127,18 +87,20 @@ class Download:
         self._follower: Follower | None = None
         self._digest: tuple[str | None, BaseException | None] | None = None
         self._landing: Landing | None = None
-        self._outcome: Blob | None = None
-        self._error: BaseException | None = None
-        self._cancelled = False
         self._readers = 0
         self._ended = False  # the reactor has let go
         self._concluder: threading.Thread | None = None
+        self._existing: FileSink | None = None  # its file may be what is asked for
+        self._conditions: tuple[str, ...] = ()
+        self._settled: Blob | None = None  # that file, once it turned out to be
         self._began = time.monotonic()
         self._took = 0.0
-        self._lock = threading.Lock()
-        self._done = threading.Event()
         self._begun = threading.Event()  # the target is known, or all is over
-        self._callbacks: list[Callable[[Download], object]] = []
+        sink.check()
+        if isinstance(sink, FileSink) and sink.existing is not None:
+            self._existing = sink
+            self._conditions = sink.conditions(options.headers)
+            known, first_part = None, 1  # one byte tells the version as well as many
         self.handle = JobHandle(
             engine.next_id(),
             settings=settings_of(options, request.home[0]),
@@ -147,12 +109,11 @@ class Download:
             retries=options.retries,
             retry_for=options.retry_for,
             stall_timeout=options.stall_timeout,
-            part_size=options.part_size or 0,
+            part_size=0 if self._existing else options.part_size or 0,
             first_part=first_part,
             steal=options.steal,
             direct=not proxy_of(options, request.home[0]),
         )
-        sink.check()
         if known is None:
             self._set_request(request)
         else:
@@ -163,6 +124,24 @@ class Download:
         """Hand the transfer to the engine. Called once, by the Client."""
         self._engine.submit(self.handle_id, self)
         return self
+
+    @property
+    def host(self) -> str:
+        """Where its connections lead, "name:port"."""
+        _, name, port = origin_of(self._request.url)
+        return f"{name}:{port}"
+
+    @property
+    def wanted(self) -> int:
+        """How many connections it can use."""
+        return self._options.limit
+
+    def warn(self, message: str) -> None:
+        """Tell the user. Called on any thread."""
+        try:
+            self._tell(Warned(self.url, message=message))
+        except BaseException as error:
+            self._abort(error)
 
     @property
     def handle_id(self) -> int:
@@ -192,35 +171,7 @@ class Download:
         """The request that redirects have led to so far."""
         return self._request
 
-    # --- the future ---------------------------------------------------------------
-
-    def done(self) -> bool:
-        """Whether the transfer has ended, well or not."""
-        return self._done.is_set()
-
-    def result(self, timeout: float | None = None) -> Blob:
-        """Wait and return the Blob, or raise what went wrong. TimeoutError after
-        `timeout` seconds; the transfer then goes on."""
-        if not self._done.wait(timeout):
-            raise TimeoutError(f"{self.url} is not done after {timeout} s")
-        if self._cancelled:
-            from concurrent.futures import CancelledError
-
-            raise CancelledError(f"the fetch of {self.url} was cancelled")
-        if self._error is not None:
-            error = self._error
-            raise error.again() if isinstance(error, ParpullError) else error
-        assert self._outcome is not None
-        return self._outcome
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait and return the error, None if all went well. For a cancelled
-        transfer the standard CancelledError is raised, as futures do."""
-        try:
-            self.result(timeout)
-        except ParpullError as error:
-            return error
-        return None
+    # --- the caller's side ----------------------------------------------------------
 
     def cancel(self) -> bool:
         """Ask for the end; False if it is done already. What was in place is
@@ -231,19 +182,6 @@ class Download:
             self._cancelled = True
         self._engine.cancel(self.handle)
         return True
-
-    def cancelled(self) -> bool:
-        """Whether it ended by cancel()."""
-        return self._cancelled and self._done.is_set()
-
-    def add_done_callback(self, callback: Callable[[Download], object]) -> None:
-        """Call `callback(self)` at the end, on the thread that ends the transfer;
-        at once if that is over."""
-        with self._lock:
-            if not self._done.is_set():
-                self._callbacks.append(callback)
-                return
-        self._call(callback)
 
     def progress(self) -> Progress:
         """How far it is. Takes no lock, costs microseconds."""
@@ -265,51 +203,6 @@ class Download:
             steals=counts["steals"],
             wasted=counts["wasted"],
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._done.is_set():
-            self.cancel()
-            self._done.wait()
-
-    def __await__(self) -> Generator[Any, None, Blob]:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-
-        def resolve() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def wake(_: Download) -> None:
-            try:
-                loop.call_soon_threadsafe(resolve)
-            except RuntimeError:  # the loop is closed: nobody awaits any more
-                pass
-
-        self.add_done_callback(wake)
-        while not self._done.is_set():
-            try:
-                yield from ended
-            except asyncio.CancelledError:
-                # Two steps: ask, then wait until nothing writes any more.
-                self.cancel()
-                while not self._done.is_set():
-                    ended = loop.create_future()
-                    self.add_done_callback(wake)
-                    try:
-                        yield from ended
-                    except asyncio.CancelledError:
-                        pass  # asked twice: it still has to be over first
-                raise
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return self.result(0)
 
     def __repr__(self) -> str:
         state = "done" if self._done.is_set() else "running"
@@ -339,12 +232,18 @@ class Download:
 
     def _set_request(self, request: Request) -> None:
         self._request = request
-        self.handle.request(request.url, request.headers, private=request.private, generation=self._generation)
+        headers = request.headers + self._conditions
+        self.handle.request(request.url, headers, private=request.private, generation=self._generation)
 
     def _on_redirected(self, event: dict[str, Any]) -> None:
+        if event["status"] == 304 and self._existing is not None and self._conditions:
+            self._settle(self._existing)
+            return
         request = follow(self._request, event["status"], event["text"])
         self._tell(Redirected(self.url, status=event["status"], location=redact(request.url)))
         self._set_request(request)
+        if self.target is None:  # the connections will be to that host
+            self._engine.enter(self.handle_id, self)
         self._engine.answer_request(self.handle)
 
     def _on_stale(self, event: dict[str, Any]) -> None:
@@ -358,6 +257,11 @@ class Download:
         total = event["total"]
         target = target_of(self._request.url, event["text"] or "", total=total, ranges=ranges, address=event["address"])
         self._check_size(target)
+        if self._existing is not None:
+            if not self._existing.is_current(validator=target.validator, size=target.size):
+                raise self._existing.exists("the server has another version")
+            self._settle(self._existing)
+            return
         self._land(target, stream=event["code"] == STREAM)
         self._engine.answer_begin(self.handle)
 
@@ -386,7 +290,24 @@ class Download:
         )
         self._begun.set()
 
-    def _check_size(self, target: Target) -> None:
+    def _settle(self, sink: FileSink) -> None:
+        """The file that is there is what was asked for: end without fetching it."""
+        existing = sink.existing
+        assert existing is not None
+        self._check_size(existing)
+        self._landing = sink.settle_existing()
+        self._settled = Blob(
+            None, path=sink.path, size=existing.size, validator=existing.validator, digests=existing.digests
+        )
+        self._begun.set()
+        self._engine.cancel(self.handle)
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing was fetched, because the file was there already."""
+        return self._settled is not None
+
+    def _check_size(self, target: Target | Record) -> None:
         expected = self._options.size
         if expected is not None and target.size is not None and target.size != expected:
             raise SizeMismatch(
@@ -439,7 +360,8 @@ class Download:
         landing = self._landing
         if landing is not None:
             landing.close()
-        if self._error is None and event["cause"] and not (event["cause"] == "cancelled" and self._cancelled):
+        stopped = event["cause"] == "cancelled" and (self._cancelled or self._settled is not None)
+        if self._error is None and event["cause"] and not stopped:
             if event["cause"] == "sink" and landing is not None and landing.size < 0 and self._sink.path is None:
                 self._error = self._sink.overflow(landing.landed)
             else:
@@ -471,6 +393,8 @@ class Download:
         self._end(blob=blob, error=error)
 
     def _commit(self) -> Blob:
+        if self._settled is not None:
+            return self._settled
         landing, target = self._landing, self.target
         assert landing is not None
         assert target is not None
@@ -489,8 +413,9 @@ class Download:
             self._checksum.compare(digest)
             digests[self._checksum.algorithm] = digest
         landing.release()
-        place = self._sink.commit(size)
-        about: dict[str, Any] = {"size": size, "validator": target.validator, "digests": digests}
+        about: dict[str, Any] = {"validator": target.validator, "digests": digests}
+        place = self._sink.commit(size, **about) if isinstance(self._sink, FileSink) else self._sink.commit(size)
+        about["size"] = size
         if isinstance(place, str):
             return Blob(None, path=place, **about)
         return Blob(place, **about)
@@ -520,26 +445,17 @@ class Download:
                     connections=counts["peak"],
                     retries=counts["failures"],
                     cancelled=self._cancelled,
+                    up_to_date=self.up_to_date,
                     error=shown,
                 )
             )
         except BaseException as failed:
             self._error = self._error or failed
-        with self._lock:
-            callbacks, self._callbacks = self._callbacks, []
-            self._done.set()
-            self._begun.set()
+        self._begun.set()
+        callbacks = self._wake()
         self._engine.ended(self.handle_id)
         for callback in callbacks:
             self._call(callback)
-
-    def _call(self, callback: Callable[[Download], object]) -> None:
-        """A callback's error is its author's: told as an unhandled one of this thread."""
-        try:
-            callback(self)
-        except BaseException as error:
-            kind, trace = type(error), error.__traceback__
-            threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
 
     def wait(self) -> None:
         """Wait for the end, whatever it is; on the thread that brings it, at once."""

@@ -18,6 +18,7 @@ import threading
 from weakref import WeakSet
 
 from ._reactor import Reactor
+from .slots import Gate, Seat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
         handle: JobHandle
 
+        @property
+        def host(self) -> str: ...
+        @property
+        def wanted(self) -> int: ...
+        def warn(self, message: str) -> None: ...
         def handle_event(self, event: dict[str, Any]) -> None: ...
         def cancel(self) -> bool: ...
         def wait(self) -> None: ...
@@ -44,8 +50,10 @@ _live: WeakSet[Engine] = WeakSet()
 class Engine:
     """Runs transfers. Every method may be called from any thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, host_connections: int | None = None) -> None:
         self.limit = limit
+        self._gate = None if host_connections is None else Gate(host_connections)
+        self._seats: dict[int, Seat] = {}
         self._lock = threading.RLock()  # the collector may close a Client inside
         self._ids = itertools.count(1)
         self._transfers: dict[int, Transfer] = {}  # the reactor has them
@@ -72,13 +80,40 @@ class Engine:
             reactor = self._reactor or self._start()
             try:
                 self._transfers[id] = self._open[id] = transfer
+                self.enter(id, transfer)
                 reactor.add(transfer.handle)
             except BaseException:
                 # Interrupted half-way: close() must not wait for what may never end.
                 self._transfers.pop(id, None)
                 self._open.pop(id, None)
+                self._leave(id)
                 reactor.cancel(transfer.handle)
                 raise
+
+    def enter(self, id: int, transfer: Transfer) -> None:
+        """Let the transfer wait for its turn at its host, where processes share one number
+        of connections; anew when a redirect has led to another host."""
+        if self._gate is None:
+            return
+        self._leave(id)
+        handle = transfer.handle
+
+        def allow(n: int) -> None:
+            handle.allow(n)
+            self.poke()
+
+        self._seats[id] = self._gate.add(
+            transfer.host,
+            transfer.wanted,
+            allow=allow,
+            active=lambda: handle.counters()["active"],
+            warn=transfer.warn,
+        )
+
+    def _leave(self, id: int) -> None:
+        seat = self._seats.pop(id, None)
+        if seat is not None and self._gate is not None:
+            self._gate.remove(seat)
 
     def _start(self) -> Reactor:
         reactor = Reactor(self.limit)
@@ -107,6 +142,8 @@ class Engine:
             transfer = self._transfers.get(event["job"])
         if transfer is None:
             return
+        if finished:
+            self._leave(event["job"])
         transfer.handle_event(event)
         if finished:
             with self._lock:
@@ -160,6 +197,8 @@ class Engine:
         if threading.current_thread() is not self._notifier:
             for transfer in under_way:
                 transfer.wait()  # returns at once on a thread that ends it
+        if self._gate is not None:
+            self._gate.close()
 
     def ended(self, id: int) -> None:
         """A transfer's future is resolved."""
@@ -180,10 +219,15 @@ class Engine:
             self._quit_if_idle()
             notifier = self._notifier  # a submit after the lock starts another one
         self._join(notifier)
+        if self._gate is not None:
+            self._gate.close()
 
     def after_fork_in_child(self) -> None:
         """The threads are gone. Close their sockets, forget their memory."""
         self._lock = threading.RLock()
+        if self._gate is not None:
+            self._gate.abandon()
+            self._seats = {}
         transfers, self._open = self._open, {}
         self._transfers = {}
         if self._reactor is not None:

@@ -83,7 +83,8 @@ class Warned(Event):
 
 class Finished(Event):
     """The end. size: bytes, None unless all is well; landed: bytes; connections: the
-    most at once; error: None when all is well, or when `cancelled`."""
+    most at once; up_to_date: nothing was fetched, because the file was there already;
+    error: None when all is well, or when `cancelled`."""
 
     kind = "finished"
     size: int | None
@@ -93,4 +94,5 @@ class Finished(Event):
     connections: int
     retries: int
     cancelled: bool
+    up_to_date: bool
     error: ParpullError | None

@@ -2,7 +2,8 @@
 
 Bytes are written to NAME.parpull-part beside the target, which gets its name by
 one atomic step when it is complete and proven. The part file is locked: a second
-transfer to the same place is told so. First floor.
+transfer to the same place is told so, and who holds it. A file that is there already
+may be what is wanted: record.py tells. First floor.
 """
 
 from __future__ import annotations
@@ -13,10 +14,17 @@ import os
 import stat
 from urllib.parse import unquote, urlsplit
 
+from . import record
 from ._landing import Landing, direct_align, file_system, reserve
 from .errors import InUse, NoSpace, SinkError, TargetExists
 
-__all__ = ["FileSink", "default_name", "sink_error"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .record import Record
+
+__all__ = ["FileSink", "default_name", "lock_owner", "sink_error"]
 
 EXT4, XFS = 0xEF53, 0x58465342
 DIRECT_FROM = 8 << 20
@@ -47,15 +55,72 @@ def sink_error(code: int, path: str | None) -> SinkError:
     return kind(f"cannot write {where}: {os.strerror(code)}", path=path, errno=code, hint=hint)
 
 
-class FileSink:
-    """A file as destination; see memory.py for the life of a sink."""
+def lock_owner(about: os.stat_result, *, proc: str = "/proc") -> str | None:
+    """Who holds the flock of a file, as words; None where that can't be known: not on
+    Linux, from within a container, on a file system whose numbers are its own."""
+    device = about.st_dev
+    place = f"{os.major(device):02x}:{os.minor(device):02x}:{about.st_ino}"
+    try:
+        with open(f"{proc}/locks", encoding="ascii", errors="replace") as file:
+            # "1: FLOCK ADVISORY WRITE 1234 fe:00:4711 0 EOF"; with "->" it is one waited for
+            lines = [line.split() for line in file]
+        pids = [int(line[4]) for line in lines if len(line) > 5 and line[1] == "FLOCK" and line[5] == place]
+        pid = next((pid for pid in pids if pid > 0), None)  # 0, -1: somebody outside of our namespace
+        if pid is None:
+            return None
+        if str(pid) == os.readlink(f"{proc}/self"):
+            return "this process"
+        with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read(64).strip()
+    except (OSError, ValueError):
+        return None
+    return f"process {pid} ({''.join(c if c.isprintable() else '_' for c in name)})"
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, durable: bool = False) -> None:
+
+class InPlace(Landing):
+    """A landing on which all bytes were before it began, and none will land."""
+
+    @property
+    def front(self) -> int:
+        """All of it."""
+        return self.size
+
+    @property
+    def landed(self) -> int:
+        """All of it."""
+        return self.size
+
+    def wait(self, offset: int, timeout: float | None = None) -> int:
+        """At once: the front."""
+        return self.size
+
+
+class FileSink:
+    """A file as destination; see memory.py for the life of a sink.
+
+    url: the address whose whole object the file will be; without it (a part of an
+    object) no record is kept of the file, and none is asked. checksum: "sha256=HEX"
+    of the object, if the caller knows. existing: after check(), the record of a file
+    that is there and may be what is wanted; see is_current()."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        durable: bool = False,
+        url: str | None = None,
+        checksum: str | None = None,
+    ) -> None:
         self.path = os.path.realpath(os.fsdecode(path))
         self.part = self.path + ".parpull-part"
+        self.existing: Record | None = None
         self._overwrite = overwrite
         self._durable = durable
+        self._url = url
+        self._checksum = checksum
         self._fd = self._direct = -1
+        self._about: os.stat_result | None = None  # of the part file
         self._scratch: bytearray | None = None
 
     def check(self) -> None:
@@ -82,14 +147,58 @@ class FileSink:
                     hint="ranges land out of order, so pipes and devices can't take them; use -o - to stream",
                 )
             if not self._overwrite:
-                raise self._exists()
+                self.existing = self._existing()
+                return
         if not os.access(folder, os.W_OK | os.X_OK):
             raise sink_error(errno.EACCES, self.path)
 
-    def _exists(self) -> TargetExists:
+    # --- a file that is there already -----------------------------------------------
+
+    def _existing(self) -> Record:
+        """The record of the file that is there; TargetExists if it cannot be what is
+        wanted, whatever the server says."""
+        found = None if self._url is None else record.read(self.path)
+        if found is None or self._url is None:
+            raise self.exists()
+        if self._checksum is None:
+            if found.validator is None or not found.is_from(self._url):
+                raise self.exists()
+        elif not found.proves(self._checksum):
+            # Not hashed here: a checksum proves what is fetched, it does not inspect files.
+            raise self.exists("it was not proven to have this checksum")
+        return found
+
+    def conditions(self, headers: Sequence[str] = ()) -> tuple[str, ...]:
+        """Header lines for the request: an answer of 304 to them means that the file
+        which is there is current. `headers`: the user's own lines."""
+        return () if self.existing is None else record.conditions(self.existing, headers)
+
+    def is_current(self, *, validator: str | None, size: int | None) -> bool:
+        """Whether the file that is there is the object of a response with this
+        validator and size. With a checksum it is what has that checksum."""
+        if self.existing is None:
+            return False
+        return self._checksum is not None or self.existing.is_version(validator=validator, size=size)
+
+    def settle_existing(self) -> Landing:
+        """The current file that is there, as a landing on which everything is in place;
+        TargetExists if somebody has changed it since check()."""
+        now = record.read(self.path)
+        if self.existing is None or now is None or now.text() != self.existing.text():
+            raise self.exists()
+        self._about = os.stat(self.path)  # tap() reads from this file
+        landing = InPlace(now.size)
+        landing.close()
+        return landing
+
+    def exists(self, why: str | None = None) -> TargetExists:
+        """The error for a file that is there and not what is wanted."""
+        message = f"{self.path} exists" + (f", and {why}" if why else "")
         return TargetExists(
-            f"{self.path} exists", path=self.path, errno=errno.EEXIST, hint="--overwrite (overwrite=True) replaces it"
+            message, path=self.path, errno=errno.EEXIST, hint="--overwrite (overwrite=True) replaces it"
         )
+
+    # --- a file that is written -----------------------------------------------------
 
     def open(self, size: int | None, *, followed: bool) -> Landing:
         """The part file, locked and with its room reserved. `followed`: somebody
@@ -127,6 +236,7 @@ class FileSink:
             except FileNotFoundError:
                 named = None
             if named is not None and os.path.samestat(about, named):
+                self._about = about
                 return
             os.close(self._fd)
             self._fd = -1
@@ -135,13 +245,14 @@ class FileSink:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            owner = lock_owner(os.fstat(self._fd))
             os.close(self._fd)
             self._fd = -1
             raise InUse(
-                f"another transfer writes {self.path}",
+                f"another transfer writes {self.path}" + (f": {owner}" if owner else ""),
                 path=self.path,
                 errno=errno.EBUSY,
-                owner=None,
+                owner=owner,
                 hint="wait for it, or choose another name",
             ) from None
 
@@ -183,10 +294,26 @@ class FileSink:
         view = memoryview(self._scratch)[: min(stop - start, READ)]
         return view[: os.preadv(self._fd, [view], start)]
 
-    def commit(self, size: int) -> str:
-        """Give the complete file its name; return the path."""
+    def tap(self) -> int:
+        """A descriptor of the caller's own, to read what is in place; also when the file
+        has got its name meanwhile."""
+        for path in (self.part, self.path):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            if self._about is not None and os.path.samestat(os.fstat(fd), self._about):
+                return fd
+            os.close(fd)
+        raise sink_error(errno.ENOENT, self.path)
+
+    def commit(self, size: int, *, validator: str | None = None, digests: Mapping[str, str] | None = None) -> str:
+        """Give the complete file its name; return the path. `validator`, `digests`:
+        what the file is, for its record."""
         try:
             os.ftruncate(self._fd, size)
+            if self._url is not None:
+                record.keep(self._fd, self._url, validator=validator, digests=digests or {})
             if self._durable:
                 os.fsync(self._fd)
             self._rename()
@@ -206,10 +333,10 @@ class FileSink:
         try:
             os.link(self.part, self.path)  # unlike rename, fails when somebody was faster
         except FileExistsError:
-            raise self._exists() from None
+            raise self.exists() from None
         except OSError:  # a file system without hard links
             if os.path.lexists(self.path):
-                raise self._exists() from None
+                raise self.exists() from None
             os.rename(self.part, self.path)
         else:
             os.unlink(self.part)

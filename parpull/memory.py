@@ -7,17 +7,24 @@ A destination ("sink") is asked three times: `check()` before any request,
 
 from __future__ import annotations
 
-from ._landing import Landing, Mapping
-from .errors import BufferTooSmall, MemoryBudget, SinkError
+import errno
+import os
+import stat
+
+from ._landing import Landing, Mapping, file_system
+from .errors import BufferTooSmall, MemoryBudget, NoSpace, SinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["BufferSink", "MemorySink", "available_memory", "buffer_of"]
+__all__ = ["BufferSink", "DescriptorSink", "MemorySink", "available_memory", "buffer_of"]
 
 KEEP_FREE = 64 << 20  # for everything else in the process and the container
+UNBOUNDED = 1 << 36  # what a target of unknown size may take where nobody says how much there is
+IN_MEMORY = frozenset({0x01021994, 0x858458F6, 0x958458F6})  # tmpfs (a memfd too), ramfs, hugetlbfs
+READ = 4 << 20
 
 
 def available_memory(*, proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> int | None:
@@ -84,10 +91,7 @@ class MemorySink:
 
     def budget(self) -> int | None:
         """Bytes that an object may take."""
-        room = available_memory()
-        if room is not None:
-            room = max(room - KEEP_FREE, 0)
-        return min((n for n in (room, self._max) if n is not None), default=None)
+        return _budget(self._max)
 
     def open(self, size: int | None, *, followed: bool) -> Landing:
         """Memory for `size` bytes, or address space for a target of unknown size.
@@ -97,7 +101,7 @@ class MemorySink:
             raise too_much(size, budget)
         if size is None and budget == 0:
             raise too_much(1, 0)
-        room = 1 << 36 if budget is None else budget
+        room = UNBOUNDED if budget is None else budget
         self.mapping = Mapping(room, reserve=True) if size is None else Mapping(size)
         landing = Landing(-1 if size is None else size)
         landing.into_memory(self.mapping)
@@ -109,8 +113,12 @@ class MemorySink:
 
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes in place."""
-        assert self.mapping is not None
+        if self.mapping is None:
+            raise BufferError("this memory was given back")
         return memoryview(self.mapping)[start:stop]
+
+    def tap(self) -> None:
+        """No descriptor: read() is for all."""
 
     def commit(self, size: int) -> Any:
         """All is in place: the memory, `size` bytes long."""
@@ -131,6 +139,14 @@ class MemorySink:
         """In a forked child, which has not inherited the memory."""
         if self.mapping is not None:
             self.mapping.abandon()
+
+
+def _budget(max_memory: int | None) -> int | None:
+    """Bytes that an object in memory may take; None where nobody says."""
+    room = available_memory()
+    if room is not None:
+        room = max(room - KEEP_FREE, 0)
+    return min((n for n in (room, max_memory) if n is not None), default=None)
 
 
 def too_much(needed: int, available: int) -> MemoryBudget:
@@ -183,8 +199,12 @@ class BufferSink:
 
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes in place."""
-        assert self._view is not None
+        if self._view is None:
+            raise BufferError("this memory was given back")
         return self._view[start:stop]
+
+    def tap(self) -> None:
+        """No descriptor: read() is for all."""
 
     def commit(self, size: int) -> Any:
         """All is in place."""
@@ -198,6 +218,129 @@ class BufferSink:
     def abandon(self) -> None:
         """In a forked child: the memory is a copy of the caller's."""
         self._view = None
+
+
+class DescriptorSink:
+    """An open file of the caller's, by its descriptor: a memfd, or any regular file.
+    What was in it is lost; its offset stays where it is, and it stays open.
+
+    Where the file is memory (memfd, /dev/shm) the object has to fit, as with
+    `into=None`; what lies on a disk is the disk's to bound. A target of unknown size
+    is held to that by F_SEAL_GROW, if the memfd may be sealed: it then never grows
+    again, also for the caller."""
+
+    path = None
+
+    def __init__(self, fd: int, max_memory: int | None = None) -> None:
+        self._fd = fd
+        self._max = max_memory
+        self._memory = False
+        self._room: int | None = None
+        self._begun = False
+        self._scratch: bytearray | None = None
+
+    def check(self) -> None:
+        """SinkError before any request, if it can't take ranges."""
+        try:
+            about = os.fstat(self._fd)
+        except OSError as error:
+            raise self._refused(error) from None
+        import fcntl
+
+        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+        if not stat.S_ISREG(about.st_mode):
+            flaw = "is not a regular file"
+        elif flags & os.O_ACCMODE != os.O_RDWR:
+            flaw = "is not open for both reading and writing"
+        elif flags & os.O_APPEND:
+            flaw = "is open for appending, which ignores where a range belongs"
+        else:
+            return
+        raise SinkError(
+            f"descriptor {self._fd} {flaw}", path=None, errno=errno.EINVAL, hint="os.memfd_create(), or open(…, 'w+b')"
+        )
+
+    def open(self, size: int | None, *, followed: bool) -> Landing:
+        """Make it `size` bytes long. MemoryBudget if it is memory, and that is more
+        than there is."""
+        self._memory = file_system(self._fd) in IN_MEMORY
+        budget = _budget(self._max) if self._memory else None
+        if budget is not None and (size or 1) > budget:
+            raise too_much(size or 1, budget)
+        self._begun = True
+        try:
+            os.ftruncate(self._fd, 0)
+            if size is not None:
+                os.ftruncate(self._fd, size)
+            elif self._memory:
+                self._hold_to(UNBOUNDED if budget is None else budget)
+        except OSError as error:
+            raise self._refused(error) from error
+        landing = Landing(-1 if size is None else size)
+        landing.into_file(self._fd)
+        return landing
+
+    def _hold_to(self, room: int) -> None:
+        """Let a memfd that may be sealed have no byte beyond `room`. Pages that nobody
+        writes to cost nothing."""
+        import fcntl
+
+        try:
+            sealed = fcntl.fcntl(self._fd, fcntl.F_GET_SEALS)
+        except (OSError, AttributeError):  # a file in /dev/shm; no Linux
+            return
+        if sealed & fcntl.F_SEAL_SEAL:
+            return
+        os.ftruncate(self._fd, room)
+        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        self._room = room
+
+    def _refused(self, error: OSError) -> SinkError:
+        code = error.errno or errno.EIO
+        return SinkError(f"cannot write to descriptor {self._fd}: {os.strerror(code)}", path=None, errno=code)
+
+    def overflow(self, landed: int) -> MemoryBudget | SinkError:
+        """The error when a target of unknown size outgrows the memory, or the disk."""
+        if self._memory:
+            room = landed if self._room is None else self._room
+            return too_much(room + 1, room)
+        return NoSpace(f"no space left behind descriptor {self._fd}", path=None, errno=errno.ENOSPC)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Bytes in place; the view is good until the next call."""
+        if self._scratch is None:
+            self._scratch = bytearray(READ)
+        view = memoryview(self._scratch)[: min(stop - start, READ)]
+        return view[: os.preadv(self._fd, [view], start)]
+
+    def tap(self) -> int:
+        """A descriptor of the caller's own, to read what is in place."""
+        return os.dup(self._fd)
+
+    def commit(self, size: int) -> str:
+        """All is in place: cut it to `size` bytes; return a path that leads there for
+        as long as the descriptor is open."""
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._scratch = None
+        path = f"/proc/self/fd/{self._fd}"
+        return path if os.path.exists(path) else f"/dev/fd/{self._fd}"
+
+    def discard(self) -> None:
+        """Empty the file, if anything was begun; it is the caller's to close."""
+        self._scratch = None
+        if self._begun:
+            try:
+                os.ftruncate(self._fd, 0)
+            except OSError:  # closed, or sealed, behind our back
+                pass
+
+    def abandon(self) -> None:
+        """In a forked child: the parent goes on writing the file."""
+        self._scratch = None
+        self._begun = False
 
 
 def buffer_of(target: Any) -> memoryview:

@@ -1,9 +1,9 @@
 """How a transfer is done: one immutable set of options, checked when made.
 
 Bytes and seconds throughout. The order of precedence is argument, environment
-(PARPULL_*), default; only `Options.from_env()` looks at the environment, and only
-the command line and other programs of ours call it: a library does not.
-Ground floor.
+(PARPULL_*), configuration file, default; only `Options.from_env()` looks at the
+environment and the file, and only the command line and other programs of ours call
+it: a library does not. Ground floor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from types import MappingProxyType
 
-from .checks import CHECKS, FROM_TEXT, MAX_CONNECTIONS, parse_size
+from .checks import CHECKS, FROM_TEXT, MAX_CONNECTIONS, checked, parse_size
+from .config import default_path, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         """The keyword options of every verb; see Options for what they mean."""
 
         connections: int | Literal["auto"]
+        host_connections: int | None
         part_size: int | None
         checksum: str | None
         overwrite: bool
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
         stall_timeout: float
         headers: Mapping[str, str] | Sequence[str]
         auth: tuple[str, str] | None
-        cookies: str | None
+        netrc: bool | str | os.PathLike[str]
+        cookies: str | os.PathLike[str] | None
         proxy: str | Mapping[str, str | None] | None
         noproxy: str | None
         ca_file: str | os.PathLike[str] | None
@@ -59,6 +62,8 @@ class Options:
 
     connections: how many at most, or "auto"; for a Client also the budget that all
         of its transfers share.
+    host_connections: how many to one host at most, over all processes of this user;
+        None: no such cap.
     part_size: bytes of one range; None: chosen from what is measured.
     checksum: "sha256=HEX" (also sha512, sha1, md5, blake2b …) of the whole target.
     overwrite: whether an existing file may be replaced.
@@ -66,7 +71,9 @@ class Options:
     retry_for: seconds without progress before giving up, also on a lost network.
     connect_timeout, stall_timeout: seconds for a connection; without any byte.
     headers: {"Name": "value"} or ["Name: value"]; sent only to the URL's own origin.
-    auth: (user, password); cookies: a Cookie header's value. As headers.
+    auth: (user, password). netrc: look for them in ~/.netrc, or in the file of this
+        path, by the URL's host. cookies: a Cookie header's value; or, as a pathlib.Path,
+        a Netscape cookie file. All sent as headers are, to that origin only.
     proxy, noproxy: a proxy's URL, or {"http": URL, "https": URL} by the scheme of the
         address; and the hosts that do without it. Never read from the environment
         here; from_env() does.
@@ -82,6 +89,7 @@ class Options:
     """
 
     connections: int | Literal["auto"] = "auto"
+    host_connections: int | None = None
     part_size: int | None = None
     checksum: str | None = None
     overwrite: bool = False
@@ -91,7 +99,8 @@ class Options:
     stall_timeout: float = 30.0
     headers: tuple[str, ...] = ()
     auth: tuple[str, str] | None = None
-    cookies: str | None = None
+    netrc: bool | str = False
+    cookies: str | os.PathLike[str] | None = None
     proxy: str | Mapping[str, str | None] | None = None
     noproxy: str | None = None
     ca_file: str | None = None
@@ -129,20 +138,31 @@ class Options:
         return f"Options({', '.join(shown)})"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Options:
-        """The options that PARPULL_* and the usual proxy variables ask for."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, **fields: Unpack[OptionFields]) -> Options:
+        """These options, else what PARPULL_* and the configuration file ask for; the
+        usual proxy variables, and NETRC, where nobody says otherwise.
+
+        The file is config.toml in the user's folder for configuration, or the one that
+        PARPULL_CONFIG names; empty, it names none. With an `environ` of the caller's own
+        only a named one is read."""
+        path = default_path() if environ is None else None
         environ = os.environ if environ is None else environ
-        fields: dict[str, Any] = {}
+        path = environ.get("PARPULL_CONFIG", path)
+        known: dict[str, Any] = read(path, named="PARPULL_CONFIG" in environ) if path else {}
         for name, parse in FROM_TEXT.items():
-            text = environ.get("PARPULL_" + name.upper())
+            label = "PARPULL_" + name.upper()
+            text = environ.get(label)
             if text:
-                fields[name] = parse("PARPULL_" + name.upper(), text)
+                known[name] = checked(name, parse(label, text), label)
         # Lower case only for http_proxy: HTTP_PROXY can be set by a CGI client.
         proxies = {"http": environ.get("http_proxy"), "https": environ.get("https_proxy") or environ.get("HTTPS_PROXY")}
         any_ = environ.get("all_proxy") or environ.get("ALL_PROXY")
-        fields.setdefault("proxy", {scheme: proxy or any_ for scheme, proxy in proxies.items()})
-        fields.setdefault("noproxy", environ.get("no_proxy") or environ.get("NO_PROXY"))
-        return cls(**fields)
+        known.setdefault("proxy", {scheme: proxy or any_ for scheme, proxy in proxies.items()})
+        known.setdefault("noproxy", environ.get("no_proxy") or environ.get("NO_PROXY"))
+        known |= fields
+        if known.get("netrc") is True and environ.get("NETRC"):
+            known["netrc"] = environ["NETRC"]
+        return cls(**known)
 
     @property
     def limit(self) -> int:

@@ -10,6 +10,7 @@ from any thread and ends a read that waits. Second floor.
 from __future__ import annotations
 
 import io
+import operator
 import os
 import threading
 import time
@@ -18,14 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Self
 
     from typing_extensions import Buffer
 
     from ._landing import Landing
-    from .download import Download, Progress, Sink
+    from .download import Download, Sink
+    from .future import Progress
 
-__all__ = ["BUFFER", "WINDOW", "FrontReader", "RawReader", "Reader"]
+__all__ = ["FrontReader", "RawReader", "Reader"]
 
 BUFFER = 16 << 10  # bytes; what is read beyond the bytes asked for is fetched for nothing
 STEP = 0.25  # seconds after which a read that waits looks whether the reader was closed
@@ -43,6 +45,7 @@ class RawReader(io.RawIOBase):
         super().__init__()
         self.name = url
         self.mode = "rb"
+        self.buffering = 0  # bytes of the buffer above it
         self._at = 0
         self._turn = threading.RLock()
 
@@ -71,15 +74,16 @@ class RawReader(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         """Fill `buffer` with what is next, or with as much of it as is in place; wait
         for the first byte. 0 at the end. Raises what ended the transfer early."""
-        with self._turn, memoryview(buffer).cast("B") as target:
+        with self._turn, memoryview(buffer) as given:
             self._check()
-            if not len(target):
-                return 0
-            source = self._view(self._at, len(target), None)
-            assert source is not None
-            with source:
-                target[: len(source)] = source
-                n = len(source)
+            if not given.nbytes:
+                return 0  # what is empty can't be cast
+            with given.cast("B") as target:
+                source = self._view(self._at, len(target), None)
+                assert source is not None
+                with source:
+                    target[: len(source)] = source
+                    n = len(source)
             self._advance(n)
             return n
 
@@ -89,6 +93,24 @@ class RawReader(io.RawIOBase):
         while piece := self.read(PIECE):
             pieces.append(piece)
         return b"".join(pieces)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Up to and with the next line feed, `size` bytes at most. (That of io.RawIOBase
+        wants a peek() that copies.)"""
+        left = -1 if size is None else size
+        line = bytearray()
+        while left and not line.endswith(b"\n"):
+            view = self.peek(min(left, BUFFER) if left > 0 else BUFFER)
+            assert view is not None
+            with view:
+                text, feed, _ = bytes(view).partition(b"\n")
+            piece = text + feed
+            if not piece:
+                break
+            self.advance(len(piece))
+            line += piece
+            left -= len(piece) if left > 0 else 0
+        return bytes(line)
 
     def peek(self, n: int = PIECE, timeout: float | None = None) -> memoryview | None:
         """At most `n` bytes that are in place, without copying or taking them: empty at
@@ -125,6 +147,7 @@ class RawReader(io.RawIOBase):
         the server gives no ranges, or the size is not known."""
         with self._turn:
             self._check()
+            offset = operator.index(offset)
             if whence == os.SEEK_END and self.size is None:
                 raise io.UnsupportedOperation("the server does not say how long the object is")
             base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size or 0}
@@ -152,11 +175,12 @@ class FrontReader(RawReader):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the target; waits until the server has told."""
+        """Bytes of the target; waits until the server has told. Where only the end
+        tells, raises what ended the transfer early."""
         landing = self._landing()
         if landing.size >= 0:
             return landing.size
-        return landing.front if landing.closed else None
+        return self._download.result().size if self._download.done() else None
 
     def progress(self) -> Progress:
         """The download's."""
@@ -199,11 +223,11 @@ class FrontReader(RawReader):
 
     def close(self) -> None:
         """Stop reading; the download goes on."""
-        if not self.closed:
-            self._shut.set()
+        self._shut.set()
+        super().close()
+        with self._turn:  # else a read would go on with a descriptor that is another file's by now
             if isinstance(self._source, FileSource):
                 self._source.close()
-        super().close()
 
 
 class FileSource:
@@ -238,6 +262,7 @@ class Reader(io.BufferedReader):
 
     def __init__(self, raw: RawReader, buffering: int = BUFFER) -> None:
         super().__init__(raw, buffering)
+        raw.buffering = buffering
 
     @property
     def size(self) -> int | None:
@@ -248,13 +273,17 @@ class Reader(io.BufferedReader):
         """How the transfer behind it goes."""
         return self.raw.progress()
 
+    def close(self) -> None:
+        """Close; also ends a read that waits on another thread."""
+        self.raw.close()  # first: such a read has the buffer's lock
+        super().close()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.raw.close()  # first: a read may wait on another thread, with the buffer's lock
         self.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -11,11 +11,12 @@ ends it and begins another, which knows the object already. Second floor.
 from __future__ import annotations
 
 import threading
+import weakref
 
 from ._landing import Landing, Mapping
 from .checksums import parse_checksum
-from .errors import BadOption, MemoryBudget, ParpullError, redact
 from .download import FIRST_PART, Download
+from .errors import BadOption, MemoryBudget, ParpullError, redact
 from .events import Finished
 from .memory import MemorySink, too_much
 from .reader import RawReader
@@ -23,12 +24,13 @@ from .sources import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Literal
 
     from .client import Client
-    from .download import Progress
     from .engine import Engine
     from .events import Event
+    from .future import Progress
     from .options import Options
     from .sources import Request, Target
 
@@ -40,7 +42,7 @@ LEAST = 1 << 20  # bytes; below, ranges get too short
 FIRST = 64 << 10  # bytes of the first request, before anything is known of the reader
 NEAR = 64 << 10  # bytes that are read through rather than jumped over
 BLOCKS = ((1 << 30, 16 << 10), (64 << 30, 64 << 10))  # objects below that size: their block
-LARGE = 1 << 20
+LARGE = 256 << 10  # a quarter of LEAST: beside the block that is read there is room for more
 
 
 class Ahead:
@@ -81,6 +83,7 @@ class WindowSink:
     def __init__(self, mapping: Mapping, credit: int) -> None:
         self._mapping = mapping
         self._credit = credit
+        self.size: int | None = None  # bytes that have come, once all have
 
     def check(self) -> None:
         """Nothing can be wrong yet."""
@@ -89,7 +92,7 @@ class WindowSink:
         """The ring, with small blocks for small objects: a block is the least that is
         fetched and told."""
         block = next((block for most, block in BLOCKS if size is not None and size <= most), LARGE)
-        landing = Landing(-1 if size is None else size, min(block, len(self._mapping)))
+        landing = Landing(-1 if size is None else size, block)
         landing.into_ring(self._mapping, self._credit)
         return landing
 
@@ -107,10 +110,14 @@ class WindowSink:
 
     def commit(self, size: int) -> memoryview:
         """All has landed; the last window of it is still there."""
+        self.size = size
+        self.discard()
         return memoryview(b"")
 
     def discard(self) -> None:
-        """The memory is the reader's."""
+        """Nothing writes any more: what is there may be read in a forked child, too."""
+        if len(self._mapping):
+            self._mapping.settle(len(self._mapping))
 
     def abandon(self) -> None:
         """In a forked child, which has not inherited the memory."""
@@ -126,6 +133,11 @@ class Run:
         self.download = download
         self._sink = sink
         self._capacity = capacity
+
+    @property
+    def end(self) -> int | None:
+        """Where the object ended; None while it has not been seen."""
+        return None if self._sink.size is None else self.start + self._sink.size
 
     def holds(self, at: int) -> bool:
         """Whether `at` is in the ring, on its way there, or next."""
@@ -164,30 +176,31 @@ class WindowReader(RawReader):
         self, client: Client, engine: Engine, url: str, options: Options, *, access: Access, window: int, owned: bool
     ) -> None:
         super().__init__(redact(url))
+        self._client = client if owned else None  # closed with us
+        self._closing = threading.Lock()
+        self._run: Run | None = None
+        self._mapping = Mapping(0)
+        self._told = options.on_event
+        self._started = False
+        self._last: Finished | None = None  # of the run under way
+        self._past: list[Finished] = []  # of those before it
+        self._failed: ParpullError | None = None
         if access not in ("auto", "sequential", "random"):
             raise BadOption(
                 f"access={access!r} is not possible", name="access", value=access, hint="auto, sequential or random"
             )
         if window < LEAST:
             raise BadOption(f"window={window} is too small", name="window", value=window, hint=f"at least {LEAST:,}")
-        self._client = client if owned else None  # closed with us
         self._engine = engine
         self._url = url
         self._checksum = parse_checksum(options.checksum) if options.checksum else None
         self._hash: Any = self._checksum.hasher() if self._checksum is not None else None
-        self._told = options.on_event
-        self._started = False
-        self._ended: list[Finished] = []
-        self._failed: ParpullError | None = None
         self._first = resolve(url, options)
         self._ahead = Ahead(access)
         self._capacity = capacity = _capacity(options, window)
         part = min(options.part_size, capacity // 2) if options.part_size else None
-        self._options = options.replace(checksum=None, part_size=part, on_event=self._relay)
+        self._options = options.replace(checksum=None, part_size=part, on_event=_relay(self))
         self._mapping = Mapping(capacity)
-        self._closing = threading.Lock()
-        self._run: Run | None = None
-        self._size: int | None = None
         try:
             first = FIRST if access != "sequential" else min(FIRST_PART, capacity // 2)
             self._run = self._begin(0, part or first, None)
@@ -209,14 +222,11 @@ class WindowReader(RawReader):
     def size(self) -> int | None:
         """Bytes of the object; None until its end is seen, where the server does not say."""
         size = self._known[1].size
-        if size is None and self._run is not None:
-            landing = self._run.download.ground()
-            size = landing.front if landing.closed and self._run.download.done() else None
-        return size
+        return self._run.end if size is None and self._run is not None else size
 
     def seekable(self) -> bool:
         """Whether the server gives ranges, and no checksum wants every byte in order."""
-        return self._known[1].ranges and self._checksum is None
+        return (self._known[1].ranges or self.size == 0) and self._checksum is None
 
     # --- runs ---------------------------------------------------------------------------
 
@@ -240,32 +250,43 @@ class WindowReader(RawReader):
             self._check()
             run = self._run
             assert run is not None
+            if not len(self._mapping):
+                run.download.result()  # raises: in a forked child, all this is the parent's
             if run.holds(at) or not self.seekable():
                 return run
             run.download.cancel()
             run.download.wait()  # before its memory is used again
+            if self._last is not None:
+                self._past.append(self._last)
+                self._last = None
             self._known = (run.download.resolved, self._known[1])
             self._ahead.jump(at)
             self._run = self._begin(at, 1, self._known)
             return self._run
 
     def _view(self, at: int, n: int, timeout: float | None) -> memoryview | None:
+        try:
+            return self._look(at, n, timeout)
+        except Exception as error:
+            if self.closed:
+                raise ValueError("the reader was closed while it waited") from None
+            if isinstance(error, ParpullError):
+                self._failed = error
+            raise
+
+    def _look(self, at: int, n: int, timeout: float | None) -> memoryview | None:
         size = self._known[1].size
         if size is not None:
             n = min(n, size - at)
         if n <= 0:
             return self._end()
         run = self._run_at(at)
-        if run.allow(at, n, self._ahead.read(at, n, self._capacity)):
+        wanted = n + self.buffering if n > self.buffering else n  # its rest comes through the buffer
+        # What can't be jumped over will be read, or comes anyway.
+        ahead = self._ahead.read(at, wanted, self._capacity) if self.seekable() else self._capacity
+        if run.allow(at, wanted, ahead):
             self._engine.poke()
-        try:
-            view = run.view(at, n, timeout)
-        except BaseException as error:
-            if self.closed:
-                raise ValueError("the reader was closed while it waited") from None
-            if isinstance(error, ParpullError):
-                self._failed = error
-            raise
+        view = run.view(at, n, timeout)
         return self._end() if view is not None and not len(view) else view
 
     def readall(self) -> bytes:
@@ -284,18 +305,16 @@ class WindowReader(RawReader):
         super()._advance(n)
 
     def _end(self) -> memoryview:
-        if self._checksum is not None and self._hash is not None:
-            digest = self._hash.hexdigest()
-            self._hash = None
-            self._checksum.compare(digest)
+        if self._checksum is not None:
+            self._checksum.compare(self._hash.hexdigest())
         return memoryview(b"")
 
     # --- telling ------------------------------------------------------------------------
 
-    def _relay(self, event: Event) -> None:
-        """Events of the runs as those of one transfer."""
+    def hear(self, event: Event) -> None:
+        """Tell events of the runs as those of one transfer."""
         if isinstance(event, Finished):
-            self._ended.append(event)
+            self._last = event
         elif self._told is not None and not (event.kind == "started" and self._started):
             self._started = self._started or event.kind == "started"
             self._told(event)
@@ -303,12 +322,11 @@ class WindowReader(RawReader):
     def progress(self) -> Progress:
         """Sums over all runs; `size` is the object's, `front` what has been read."""
         assert self._run is not None
-        download = self._run.download
-        now = download.progress()
-        past = self._ended[:-1] if download.done() else self._ended[:]
+        now = self._run.download.progress()
         now.size = self.size
         now.front = self._at
-        for event in past:
+        for event in self._past:
+            now.seconds += event.seconds
             now.landed += event.landed
             now.received += event.landed
             now.requests += event.requests
@@ -336,7 +354,7 @@ class WindowReader(RawReader):
             self._told(self._finished())
 
     def _finished(self) -> Finished:
-        ended = self._ended
+        ended = [*self._past, self._last] if self._last is not None else self._past
         return Finished(
             self.name,
             size=self._at if self._failed is None else None,
@@ -346,8 +364,22 @@ class WindowReader(RawReader):
             connections=max((event.connections for event in ended), default=0),
             retries=sum(event.retries for event in ended),
             cancelled=False,
+            up_to_date=False,
             error=self._failed,
         )
+
+
+def _relay(reader: WindowReader) -> Callable[[Event], None]:
+    """What the runs tell goes to the reader. They must not keep it: the engine has them,
+    and a reader that was forgotten has to be found."""
+    known = weakref.ref(reader)
+
+    def tell(event: Event) -> None:
+        reader = known()
+        if reader is not None:
+            reader.hear(event)
+
+    return tell
 
 
 def _capacity(options: Options, window: int) -> int:

@@ -273,6 +273,7 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
     stop_ = size if job.stream else min(first.body_stop, size)
     plan_adopt(&job.plan, 0, 0, stop_)
     first.stop = stop_
+    part_with_last(job, first)
     first.phase = COPYING
     first.marked = core.now
     if job.stream:

@@ -18,11 +18,45 @@ cdef void launch(Core* core, Transfer* transfer, int64_t start, int64_t stop_, b
             ground_lock(job.ground)
             job.plan.lanes[transfer.lane].unproven = True   # until its answer shows a length
             ground_unlock(job.ground)
+            part_with_last(job, transfer)
         return
     memset(&cause, 0, sizeof(cause))
     cause.kind = TRANSPORT
     cause.code = code
     end(core, job, &cause, False, curl_easy_strerror(code))
+
+
+cdef void part_with_last(Job* job, Transfer* transfer) noexcept nogil:
+    """Where processes share a host's connections, none stays open when its work is done."""
+    if atomic_get(&job.allowed) >= 0 and job.plan.unissued == 0:
+        transfer_leave(transfer)
+
+
+cdef void come_down(Job* job, int64_t excess) noexcept nogil:
+    """More transfers run than are allowed: those that would take longest end with the
+    block they are in, and their connections with them."""
+    cdef int lane
+    cdef int64_t rest
+    cdef Transfer* transfer
+    cdef Transfer* longest
+    for lane in range(job.limit):
+        excess -= lane_of(job, lane).phase != IDLE and lane_of(job, lane).leaving
+    while excess > 0:
+        longest, rest = NULL, -1
+        for lane in range(job.limit):
+            transfer = lane_of(job, lane)
+            if transfer.phase == COPYING and transfer.ranged and not transfer.leaving:
+                if transfer.stop - transfer.claim > rest:
+                    longest, rest = transfer, transfer.stop - transfer.claim
+        if longest is NULL:
+            return                          # the others have not answered yet
+        ground_lock(job.ground)
+        plan_shorten(&job.plan, longest.lane, longest.claim)
+        longest.stop = job.plan.lanes[longest.lane].stop
+        ground_unlock(job.ground)
+        transfer_leave(longest)
+        longest.leaving = True
+        excess -= 1
 
 
 cdef bint seat(Job* job) noexcept nogil:
@@ -168,8 +202,13 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     cdef int lane
     cdef Transfer* transfer
     cdef int64_t landed, underway = 0
+    cdef int64_t allowed = atomic_get(&job.allowed)
+    if allowed == 0 and atomic_get(&job.active) == 0:
+        job.progressed = core.now       # it waits for its turn, and for nothing else
     if job.transfers is NULL:
         return                          # its turn has not come
+    if 0 <= allowed < atomic_get(&job.active) and job.planned:
+        come_down(job, atomic_get(&job.active) - allowed)
     for lane in range(job.limit):
         transfer = lane_of(job, lane)
         if transfer.phase == IDLE:

@@ -41,6 +41,7 @@ cdef struct Transfer:
     bint pinned
     bint judged
     bint full               # it has all that it wanted: the abort is no error
+    bint leaving            # it was cut short, because others need the connection
     bint paused             # a stream whose reader's window is full
     int generation
     int status
@@ -443,7 +444,7 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
     transfer.ranged = ranged
     transfer.generation = job.generation
     transfer.pinned = job.pinned
-    transfer.judged = transfer.full = transfer.paused = False
+    transfer.judged = transfer.full = transfer.paused = transfer.leaving = False
     transfer.body_stop = -1
     transfer.skip = transfer.skipped = transfer.received = transfer.mark = transfer.header_bytes = 0
     transfer.status = 0
@@ -462,6 +463,11 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
     if atomic_add(&job.active, 1) > atomic_get(&job.peak):
         atomic_set(&job.peak, atomic_get(&job.active))
     return CURLE_OK
+
+
+cdef void transfer_leave(Transfer* transfer) noexcept nogil:
+    """Its connection is to end with it: an idle one counts at the host as well."""
+    curl_easy_setopt(transfer.easy, CURLOPT_FORBID_REUSE, <long>1)      # read when it is done
 
 
 cdef void transfer_stop(Transfer* transfer, CURLM* multi) noexcept nogil:

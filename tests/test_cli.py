@@ -15,55 +15,13 @@ import pytest
 
 import parpull
 from parpull.cli import bar, display, outcome, text
+from tests.running import cli, environment, start, wait_for
 from tests.servers import content
+
+__all__ = ["cli", "start"]
 
 MIB = 1 << 20
 SIZE = 3 * MIB + 17
-
-
-def environment(**more):
-    """Ours, without what would lead elsewhere: the tests' machine may have a proxy."""
-    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("PARPULL_")}
-    return kept | {"PYTHONPATH": os.getcwd(), "PYTHONWARNINGS": "error"} | more
-
-
-@pytest.fixture
-def start(tmp_path):
-    """start(*args) -> Popen of `python -m parpull` in a folder of its own."""
-    running = []
-
-    def begin(*args, **more):
-        options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | more
-        process = subprocess.Popen([sys.executable, "-m", "parpull", *map(str, args)], **options)
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def cli(start):
-    """cli(*args) -> (exit code, stdout, stderr) as bytes, bytes, text."""
-
-    def run(*args, **more):
-        process = start(*args, **more)
-        out, err = process.communicate(timeout=60)
-        err = (err or b"").decode()
-        assert "Traceback" not in err
-        return process.returncode, out, err
-
-    return run
-
-
-def wait_for(condition, seconds=10.0):
-    """Poll until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
 
 
 # --- what it fetches, and where that goes ---------------------------------------------
@@ -215,10 +173,19 @@ def test_nobody_answers(cli):
     assert "hint: check the port" in err
 
 
-def test_no_folder(cli, origin, name):
-    code, _, err = cli("-d", "nowhere", origin.url(name, size=SIZE))
+def test_the_folder_is_made(cli, origin, name, tmp_path):
+    url = origin.url(f"{name}/x", size=SIZE)
+    assert cli("-d", "new/deep", url)[0] == 0
+    assert (tmp_path / "new" / "deep" / "x").stat().st_size == SIZE
+    code, _, err = cli("-o", "nowhere/x", url)
     assert code == 6
     assert "no folder" in err
+    (tmp_path / "file").write_bytes(b"mine")
+    for folder in ("file", "file/below"):
+        code, _, err = cli("-d", folder, url)
+        assert code == 6
+        assert "a file is in the way" in err
+        assert "hint: " in err
 
 
 def test_no_memory(cli, origin, name):
@@ -259,6 +226,11 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("-k", "http://h/x"), "--cacert"),
         (("--insecure", "http://h/x"), "--cacert"),
         (("-c", "http://h/x"), "--overwrite"),
+        (("--continue", "http://h/x"), "--cookie FILE"),
+        (("--limit-rate", "1M", "http://h/x"), "-x 1"),
+        (("--limit-rate=1M", "http://h/x"), "-x 1"),
+        (("--mirror", "http://g/x", "http://h/x"), "address"),
+        (("--trace", "file", "http://h/x"), "-v"),
         (("-x", "http://proxy:3128", "http://h/x"), "--proxy"),
         (("-x", "proxy:3128", "http://h/x"), "--proxy"),
         (("-x", "0", "http://h/x"), "1 to 256"),
@@ -269,6 +241,20 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("--silent", "http://h/x"), "-q"),
         (("--nonsense", "http://h/x"), "parpull -h"),
         (("-o",), "parpull -h"),
+        (("--overwrite=yes", "http://h/x"), "parpull -h"),
+        (("-o", "", "http://h/x"), "-o FILE"),
+        (("-d", "", "http://h/x"), "-d DIR"),
+        (("-qv", "http://h/x"), "one of them"),
+        (("--max-time", "0", "http://h/x"), "seconds"),
+        (("--max-time", "soon", "http://h/x"), "seconds"),
+        (("--cookie", "nowhere", "http://h/x"), "no such file"),
+        (("--checksum-file", "nowhere", "http://h/x"), ""),
+        (("-i", "nowhere"), ""),
+        (("-i", "-", "-o", "x"), "out=NAME"),
+        (("-i", "-", "--checksum", "sha256=12"), "checksum="),
+        (("--checksum", "sha256=12", "--checksum-file", "x", "http://h/x"), "one of them"),
+        (("--cert", "nowhere", "http://h/x"), "no such file"),
+        (("--key", "nowhere", "http://h/x"), "no such file"),
         (("-o", "a", "http://h/x", "http://h/y"), "-d DIR"),
         (("-o", "a/", "http://h/x"), "-d a/"),
         (("http://h/x", "http://g/x"), "-o FILE"),
@@ -282,7 +268,9 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("--retry", "-1", "http://h/x"), ""),
         (("host.example/x",), "https://host.example/x"),
         (("ftp://h/x",), "http"),
-        (("probe", "http://h/x"), "https://"),
+        (("get", "probe"), "parpull probe"),
+        (("-q", "probe", "http://h/x"), "parpull probe"),
+        (("image", "pull"), "https://"),
         (("http://h/x", "nonsense"), "https://"),
         (("http://[h/x",), ""),
     ],
@@ -303,7 +291,7 @@ def test_a_proxys_password_is_not_shown(cli):
         assert "geheim" not in err
 
 
-@pytest.mark.parametrize("verb", ["probe", "cat", "exec", "bench", "doctor", "clean", "image", "containerd"])
+@pytest.mark.parametrize("verb", ["image", "containerd"])
 def test_help_promises_nothing_unbuilt(cli, verb):
     code, out, err = cli("-h")
     assert (code, err) == (0, "")

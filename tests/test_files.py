@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
+import subprocess
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from parpull import files
+from parpull import files, record
 from parpull.errors import InUse, NoSpace, SinkError, TargetExists
-from parpull.files import LONGEST, FileSink, default_name, sink_error
+from parpull.files import LONGEST, FileSink, default_name, lock_owner, sink_error
 
 DATA = bytes(range(256)) * 40
+SHA = "sha256=" + hashlib.sha256(DATA).hexdigest()
+URL = "https://host/x"
+TAG = '"abc"'
 
 
 def put(path, data=DATA, **options):
@@ -263,6 +269,135 @@ def test_a_part_file_that_is_a_folder(tmp_path):
     sink.discard()
 
 
+# --- a file that is there already ------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A file that was fetched from URL, whole and with its checksum proven."""
+    sink = put(tmp_path / "x", url=URL)
+    sink.commit(len(DATA), validator=TAG, digests=dict([SHA.split("=")]))
+    if record.read(sink.path) is None:
+        pytest.skip("no extended attributes here")
+    return tmp_path / "x"
+
+
+@pytest.mark.parametrize("size", [0, len(DATA), 9 << 20])
+@pytest.mark.parametrize("options", [{}, {"durable": True}, {"overwrite": True}], ids=str)
+def test_a_finished_file_has_a_record(tmp_path, finished, size, options):
+    sink = put(tmp_path / "y", bytes(size), url=URL, **options)
+    sink.commit(size, validator=TAG)
+    found = record.read(sink.path)
+    assert (found.size, found.validator, found.digests) == (size, TAG, {})
+    assert found.is_from(URL)
+
+
+def test_a_file_of_a_part_of_an_object_has_none(tmp_path):
+    sink = put(tmp_path / "x")
+    sink.commit(len(DATA), validator=TAG)
+    assert record.read(sink.path) is None
+    with pytest.raises(TargetExists):
+        FileSink(sink.path, url=URL).check()
+
+
+def test_a_file_that_may_be_current(finished):
+    sink = FileSink(finished, url=URL)
+    assert sink.conditions() == ()
+    sink.check()
+    assert sink.existing.size == len(DATA)
+    assert sink.conditions(["Accept: */*"]) == (f"If-None-Match: {TAG}",)
+    assert sink.conditions(["If-Match: x"]) == ()
+    assert sink.is_current(validator=TAG, size=len(DATA))
+    assert not sink.is_current(validator=TAG, size=len(DATA) + 1)
+    assert not sink.is_current(validator='"abd"', size=len(DATA))
+    assert not sink.is_current(validator=None, size=None)
+    landing = sink.settle_existing()
+    assert (landing.size, landing.landed, landing.front) == (len(DATA),) * 3
+    assert landing.closed
+    assert landing.wait(1) == landing.wait(len(DATA) + 1, 5.0) == len(DATA)
+    with open(sink.tap(), "rb") as file:
+        assert file.read() == DATA
+    landing.release()
+    sink.discard()
+    assert finished.read_bytes() == DATA
+    assert os.listdir(finished.parent) == ["x"]
+
+
+@pytest.mark.parametrize("options", [{}, {"url": "https://host/y"}, {"url": URL + "?v=2"}], ids=str)
+def test_a_file_that_is_something_else(finished, options):
+    with pytest.raises(TargetExists) as caught:
+        FileSink(finished, **options).check()
+    assert "overwrite" in caught.value.hint
+
+
+def test_overwrite_always_fetches(finished):
+    sink = FileSink(finished, url=URL, checksum=SHA, overwrite=True)
+    sink.check()
+    assert sink.existing is None
+    assert sink.conditions() == ()
+    assert not sink.is_current(validator=TAG, size=len(DATA))
+
+
+def test_a_file_that_was_touched(finished):
+    os.utime(finished)
+    with pytest.raises(TargetExists):
+        FileSink(finished, url=URL).check()
+
+
+def test_a_file_that_changes_while_the_server_is_asked(finished):
+    sink = FileSink(finished, url=URL)
+    sink.check()
+    finished.write_bytes(b"mine")
+    with pytest.raises(TargetExists):
+        sink.settle_existing()
+    finished.unlink()
+    with pytest.raises(TargetExists):
+        sink.settle_existing()
+
+
+def test_a_checksum_that_was_proven_is_enough(finished):
+    """Whatever the server has by now, and wherever it came from."""
+    for url in (URL, "https://mirror/y"):
+        sink = FileSink(finished, url=url, checksum=SHA)
+        sink.check()
+        assert sink.is_current(validator='"other"', size=1)
+        assert sink.settle_existing().size == len(DATA)
+
+
+@pytest.mark.parametrize("checksum", ["sha256=" + "0" * 64, "md5=" + hashlib.md5(DATA).hexdigest()])
+def test_a_checksum_that_was_not_proven(finished, checksum):
+    with pytest.raises(TargetExists, match="not proven to have this checksum"):
+        FileSink(finished, url=URL, checksum=checksum).check()
+
+
+def test_a_file_through_a_link(finished, tmp_path):
+    (tmp_path / "link").symlink_to("x")
+    sink = FileSink(tmp_path / "link", url=URL)
+    sink.check()
+    assert sink.settle_existing().size == len(DATA)
+
+
+def test_another_transfers_part_file_is_left_alone(finished):
+    other = put(finished, b"new", overwrite=True)
+    sink = FileSink(finished, url=URL)
+    sink.check()
+    assert sink.settle_existing().size == len(DATA)
+    sink.discard()
+    assert other.commit(3) == str(finished)
+    assert finished.read_bytes() == b"new"
+
+
+def test_where_no_record_can_be_kept(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "no attributes here")
+
+    monkeypatch.setattr(os, "setxattr", refuse, raising=False)
+    put(tmp_path / "x", url=URL).commit(len(DATA), validator=TAG)
+    assert (tmp_path / "x").read_bytes() == DATA
+    with pytest.raises(TargetExists):
+        FileSink(tmp_path / "x", url=URL).check()
+
+
 # --- locks --------------------------------------------------------------------------------
 
 
@@ -276,6 +411,97 @@ def test_two_transfers_to_one_place(tmp_path):
     assert os.path.exists(first.part), "the loser took the winner's file away"
     first.commit(len(DATA))
     assert (tmp_path / "x").read_bytes() == DATA
+
+
+HOLD = """
+import sys
+from parpull.files import FileSink
+sink = FileSink(sys.argv[1])
+sink.open(3, followed=False).release()
+print("locked", flush=True)
+sys.stdin.read()
+sink.discard()
+"""
+
+
+def locks_are_told(folder):
+    """Whether the system says who holds a lock on a file in this folder."""
+    with open(folder / "probe", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        told = lock_owner(os.fstat(file.fileno()))
+    (folder / "probe").unlink()
+    assert told in (None, "this process")
+    return told is not None
+
+
+def test_another_process_has_it(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InUse) as caught:
+            FileSink(tmp_path / "x").open(3, followed=False)
+        other.stdin.close()
+        assert other.wait(20) == 0
+    if not locks_are_told(tmp_path):
+        assert caught.value.owner is None
+        return
+    assert caught.value.owner.startswith(f"process {other.pid} (")
+    assert str(caught.value) == f"another transfer writes {tmp_path / 'x'}: {caught.value.owner}"
+    assert os.listdir(tmp_path) == []
+
+
+def test_this_process_has_it(tmp_path):
+    first = put(tmp_path / "x")
+    with pytest.raises(InUse) as caught:
+        FileSink(tmp_path / "x").open(3, followed=False)
+    first.discard()
+    assert caught.value.owner == ("this process" if locks_are_told(tmp_path) else None)
+
+
+@pytest.fixture
+def proc(tmp_path):
+    """A made-up /proc; gives what to put into its `locks`, and asks who holds a file."""
+    root = tmp_path / "proc"
+    (root / "1234").mkdir(parents=True)
+    (root / "1234" / "comm").write_text("python3\n")
+    (root / "99").mkdir()
+    (root / "99" / "comm").write_bytes(b"\x1b[31m\nred\xff\n")
+    (root / "self").symlink_to("77")
+    (tmp_path / "file").touch()
+    about = os.stat(tmp_path / "file")
+    place = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
+
+    def ask(*lines):
+        (root / "locks").write_text("".join(line.replace("PLACE", place) + "\n" for line in lines))
+        return lock_owner(about, proc=str(root))
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("lines", "owner"),
+    [
+        (["1: FLOCK  ADVISORY  WRITE 1234 PLACE 0 EOF"], "process 1234 (python3)"),
+        (["1: FLOCK  ADVISORY  WRITE 77 PLACE 0 EOF"], "this process"),
+        (["1: FLOCK  ADVISORY  WRITE 99 PLACE 0 EOF"], "process 99 (_[31m_red\ufffd)"),
+        (["1: POSIX  ADVISORY  WRITE 77 PLACE 0 EOF", "1: -> FLOCK  ADVISORY  WRITE 77 PLACE 0 EOF",
+          "2: FLOCK  ADVISORY  WRITE 1234 PLACE 0 EOF"], "process 1234 (python3)"),
+        (["1: FLOCK  ADVISORY  WRITE 0 PLACE 0 EOF"], None), (["1: FLOCK  ADVISORY  WRITE -1 PLACE 0 EOF"], None),
+        (["1: FLOCK  ADVISORY  WRITE 555 PLACE 0 EOF"], None),  # gone, or not ours to see
+        (["1: FLOCK  ADVISORY  WRITE 1234 PLACE1 0 EOF"], None),
+        (["1: FLOCK  ADVISORY  WRITE 1234 00:00:1 0 EOF"], None),
+        (["1: FLOCK  ADVISORY  WRITE x PLACE 0 EOF"], None),
+        (["1: FLOCK", "", "1: FLOCK ADVISORY WRITE 1 <none>:0"], None),
+        (["1: OFDLCK ADVISORY  WRITE -1 PLACE 0 EOF"], None), ([], None),
+    ],
+)  # fmt: skip
+def test_whose_lock_it_is(proc, lines, owner):
+    assert proc(*lines) == owner
+
+
+def test_whose_lock_it_is_where_there_is_no_proc(tmp_path):
+    assert lock_owner(os.stat(tmp_path), proc=str(tmp_path / "none")) is None
 
 
 @pytest.mark.parametrize("end", ["commit", "discard"])

@@ -7,6 +7,7 @@ import ast
 import copy
 import inspect
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ SECRET = "s3cr3t-value"
 
 BAD = [
     ("connections", [0, -1, 257, 1.5, True, "8", "Auto", None, [], 2**80]),
+    ("host_connections", [0, -1, 257, 1.5, True, "8", "auto", []]),
     ("part_size", [0, -1, 1.5, "1M", True, [], 2**63, 2**80]),
     ("checksum", ["", "abc", "sha256=12", "nonsense=" + "a" * 64, 5, b"sha256=" + b"a" * 64]),
     ("overwrite", ["no"]),
@@ -34,7 +36,8 @@ BAD = [
                  {"Range": "bytes=0-1"}, {"IF-MATCH": "x"}, {"if-range": "x"}, {"Accept-Encoding": "gzip"}]),
     ("auth", ["user:pw", "ab", 5, ("one",), ("a", "b", "c"), (1, 2), ("a", None), ("a:b", "c"), ("a\n", "b"),
               ("a", "b\0")]),
-    ("cookies", [5, "a\nb", "a\0", b"a"]),
+    ("cookies", [5, "a\nb", "a\0", b"a", Path("/no/such/file"), Path("/")]),
+    ("netrc", [5, 1, "", "/no/such/file", "/", []]),
     ("proxy", [5, "http://h\n", b"http://h", ["http://h"], {"http": 5}, {"http": "http://h\n"}, {"ftp": "http://h"}]),
     ("noproxy", [5, ["a"], "a\nb"]),
     ("ca_file", ["/no/such/file", "/", "", 5]),
@@ -67,7 +70,9 @@ GOOD = {
     "stall_timeout": [0.001, float("inf")],
     "headers": [(), {}, {"A": "b"}, ["A: b", "A: c"], ("A:b",), {"A": "é"}, {"A": ""}],
     "auth": [None, ("user", "pa:ss"), ["user", ""], ("", "")],
-    "cookies": [None, "a=b; c=d"],
+    "cookies": [None, "a=b; c=d", Path(__file__)],
+    "netrc": [True, False, __file__],
+    "host_connections": [None, 1, 256],
     "http_version": ["1.1", "2", "3"],
     "max_memory": [None, 0, 1 << 60],
     "size": [None, 0],
@@ -209,8 +214,21 @@ def test_the_environment():
             "PARPULL_PROXY": "http://p",
             "PARPULL_NOPROXY": "a,b",
             "https_proxy": "http://other",
+            "PARPULL_HOST_CONNECTIONS": "9",
+            "PARPULL_OVERWRITE": "yes",
+            "PARPULL_DURABLE": "On",
+            "PARPULL_STEAL": "0",
+            "PARPULL_NETRC": __file__,
+            "PARPULL_CERT": __file__,
+            "PARPULL_KEY": __file__,
+            "PARPULL_HTTP_VERSION": "2",
+            "PARPULL_HEADERS": "X-Secret: not from here",
+            "PARPULL_AUTH": "nor:this",
         }
     )
+    assert (options.host_connections, options.overwrite, options.durable, options.steal) == (9, True, True, False)
+    assert (options.netrc, options.cert, options.key, options.http_version) == (__file__, __file__, __file__, "2")
+    assert (options.headers, options.auth) == ((), None)
     assert (options.connections, options.part_size, options.retries, options.retry_for) == (8, 16 << 20, 2, 1.5)
     assert (options.connect_timeout, options.stall_timeout, options.max_memory) == (3.0, 4.0, 10**9)
     assert (options.ca_file, options.proxy, options.noproxy) == (__file__, "http://p", "a,b")
@@ -242,14 +260,39 @@ def test_proxy_variables(environ, proxy, noproxy):
         ("part_size", "1e400"), ("part_size", "-1"), ("part_size", "0"), ("retries", "x"), ("retries", "-1"),
         ("retry_for", "nan"), ("retry_for", "soon"),
         ("connect_timeout", "0"), ("connect_timeout", "inf"), ("max_memory", "1X"), ("max_memory", "-1M"),
-        ("ca_file", "/no/such/file"),
+        ("ca_file", "/no/such/file"), ("host_connections", "0"), ("host_connections", "auto"), ("overwrite", "maybe"),
+        ("netrc", "/no/such/file"), ("cert", "/no/such/file"), ("http_version", "4"),
     ],
 )  # fmt: skip
 def test_a_bad_variable_is_named(name, text):
     with pytest.raises(BadOption) as caught:
         Options.from_env({"PARPULL_" + name.upper(): text})
-    assert name in str(caught.value).lower()
+    assert str(caught.value).startswith(f"PARPULL_{name.upper()}=")
     assert caught.value.hint
+
+
+def test_a_bad_proxy_in_a_variable_is_not_shown():
+    with pytest.raises(BadOption) as caught:
+        Options.from_env({"PARPULL_PROXY": f"http://u:{SECRET}@h\n"})
+    assert SECRET not in f"{caught.value} {caught.value.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(("text", "netrc"), [("yes", True), ("no", False), ("", False)])
+def test_netrc_may_be_a_word(text, netrc):
+    assert Options.from_env({"PARPULL_NETRC": text}).netrc is netrc
+
+
+def test_netrc_names_the_file():
+    assert Options.from_env({"NETRC": __file__}).netrc is False
+    assert Options.from_env({"NETRC": __file__}, netrc=True).netrc == __file__
+    assert Options.from_env({"NETRC": "/no/such", "PARPULL_NETRC": __file__}).netrc == __file__
+    with pytest.raises(BadOption):
+        Options.from_env({"NETRC": "/no/such/file"}, netrc=True)
+
+
+def test_arguments_come_first():
+    options = Options.from_env({"PARPULL_RETRIES": "2", "https_proxy": "http://p"}, retries=3, proxy="http://q")
+    assert (options.retries, options.proxy) == (3, "http://q")
 
 
 def test_the_environment_is_read_only_when_asked(monkeypatch):

@@ -4,14 +4,16 @@ is written, carries a secret to another origin, or leads from https to http."""
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parpull.errors import BadURL, ParpullError, RedirectRefused, UnknownScheme
+from parpull.errors import BadOption, BadURL, ParpullError, RedirectRefused, UnknownScheme
 from parpull.options import Options
 from parpull.sources import follow, origin_of, resolve
+from parpull.sources.cookies import matching
 from parpull.sources.request import MAX_HOPS
 
 NONE = Options()
@@ -267,3 +269,137 @@ def test_credentials_never_leave_the_origin(url, locations):
             assert not request.private
             assert SECRET not in " ".join(request.headers)
         assert request.hops <= MAX_HOPS
+
+
+# --- netrc and cookies ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """kept(text) -> the path of a file with it, as text."""
+
+    def write(text, mode=0o600):
+        path = tmp_path / "kept"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return str(path)
+
+    return write
+
+
+NETRC = f"machine home.example login me password {SECRET}\n"
+
+
+def test_netrc(kept):
+    path = kept(NETRC + "machine other.example\n  login you\n  password pw\n")
+    options = Options(netrc=path)
+    assert header(resolve("https://home.example/x", options), "authorization") == [basic(f"me:{SECRET}")]
+    assert header(resolve("https://HOME.example:8443/x", options), "authorization") == [basic(f"me:{SECRET}")]
+    assert header(resolve("https://other.example/x", options), "authorization") == [basic("you:pw")]
+    assert header(resolve("https://a.home.example/x", options), "authorization") == []
+    assert header(resolve("https://home.example/x", Options()), "authorization") == []
+
+
+def test_netrc_comes_last(kept):
+    options = Options(netrc=kept(NETRC))
+    url = "https://home.example/x"
+    assert header(resolve("https://a:b@home.example/x", options), "authorization") == [basic("a:b")]
+    assert header(resolve(url, options.replace(auth=("c", "d"))), "authorization") == [basic("c:d")]
+    assert header(resolve(url, options.replace(headers=["Authorization: x"])), "authorization") == ["x"]
+
+
+def test_netrc_is_for_the_origin_that_was_named(kept):
+    request = resolve("https://home.example/x", Options(netrc=kept(NETRC + NETRC.replace("home", "other"))))
+    hop = follow(request, 302, "https://other.example/x")
+    assert header(hop, "authorization") == []
+    assert header(follow(hop, 302, "https://home.example/y"), "authorization") == [basic(f"me:{SECRET}")]
+
+
+def test_the_default_netrc(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options, url = Options(netrc=True), "https://home.example/x"
+    assert header(resolve(url, options), "authorization") == []  # there is none
+    path = tmp_path / ".netrc"
+    path.write_text(NETRC)
+    path.chmod(0o600)
+    assert header(resolve(url, options), "authorization") == [basic(f"me:{SECRET}")]
+    path.chmod(0o644)
+    with pytest.raises(BadOption, match="others") as caught:
+        resolve(url, options)
+    assert "chmod 600" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", [f"machine h login me pasword {SECRET}\n", f"{SECRET}\n", f"\nmachine h {SECRET} x", b"\xff\xfe machine"]
+)
+def test_a_broken_netrc_is_told_without_its_content(kept, text):
+    path = kept(text)
+    with pytest.raises(BadOption) as caught:
+        resolve("https://home.example/x", Options(netrc=path))
+    error = caught.value
+    assert path in str(error)
+    assert SECRET not in f"{error} {error!r} {error.hint} {error.value} {error.__cause__}"
+    assert error.__suppress_context__
+
+
+JAR = f"""# Netscape HTTP Cookie File
+
+home.example\tFALSE\t/\tFALSE\t0\tsession\t{SECRET}
+.home.example\tTRUE\t/a/b\tFALSE\t4102444800\tdeep\t1
+#HttpOnly_home.example\tFALSE\t/a\tTRUE\t4102444800\tsecure\t2
+home.example\tFALSE\t/\tFALSE\t1000\texpired\t3
+other.example\tTRUE\t/\tFALSE\t0\tother\t4
+127.0.0.1\tFALSE\t/\tFALSE\t0\tlocal\t
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://home.example/", [f"session={SECRET}"]),
+        ("https://home.example", [f"session={SECRET}"]),
+        ("https://home.example/a/b/c", [f"deep=1; secure=2; session={SECRET}"]),
+        ("http://home.example/a/b", [f"deep=1; session={SECRET}"]),
+        ("https://home.example/abc", [f"session={SECRET}"]),
+        ("https://www.home.example/a/b/", ["deep=1"]),
+        ("https://evilhome.example/a/b/", []),
+        ("https://sub.other.example/x", ["other=4"]),
+        ("http://127.0.0.1:8080/x", ["local="]),
+        ("https://example/", []),
+    ],
+)
+def test_cookies_of_a_file(kept, url, sent):
+    for text in (JAR, JAR.replace("\n", "\r\n")):
+        assert header(resolve(url, Options(cookies=Path(kept(text)))), "cookie") == sent
+
+
+def test_cookies_are_for_the_origin_that_was_named(kept):
+    request = resolve("https://home.example/x", Options(cookies=Path(kept(JAR))))
+    assert header(follow(request, 302, "https://other.example/x"), "cookie") == []
+    explicit = Options(cookies=Path(kept(JAR)), headers=["Cookie: mine"])
+    assert header(resolve("https://home.example/x", explicit), "cookie") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{SECRET}\n", f"home.example\tFALSE\t/\tFALSE\tsoon\ta\t{SECRET}", b"\xff\xfe\t",
+     f"home.example\tFALSE\t/\tFALSE\t0\ta\t{SECRET}\x1b", f"home.example\tFALSE\t/\tFALSE\t0\ta\t{SECRET}; b=c"],
+)  # fmt: skip
+def test_a_broken_file_of_cookies_is_told_without_its_content(kept, text):
+    path = kept(text)
+    with pytest.raises(BadOption) as caught:
+        resolve("https://home.example/x", Options(cookies=Path(path)))
+    error = caught.value
+    assert path in str(error)
+    assert SECRET not in f"{error} {error!r} {error.hint} {error.value}"
+
+
+@given(
+    st.text(max_size=60) | st.from_regex(r"(h|\.h)\t(TRUE|FALSE)\t/?\tFALSE\t[0-9.]{0,3}\t.?\t.{0,3}", fullmatch=True)
+)
+def test_any_file_of_cookies_gives_a_header_or_nothing(text):
+    try:
+        found = "; ".join(matching(text.split("\n"), "https://a.h/x", 100.0))
+    except ValueError:
+        return
+    assert found.isprintable()

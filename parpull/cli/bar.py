@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-    from ..download import Progress
+    from ..future import Progress
     from .outcome import Item
 
 __all__ = ["Bar"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..download import Progress
+    from ..future import Progress
     from ..events import Event
     from .outcome import Item
 

@@ -9,44 +9,103 @@ others: the exit code is that of the first object, in the order given, that fail
 from __future__ import annotations
 
 import os
+import signal
+import time
 from queue import Empty, SimpleQueue
 
 import parpull
 
+from ..errors import SinkError, TransferError, redact
 from .display import choose
+from .items import items_of, prove_by
 from .outcome import Item, UsageError, exit_code, say, write_out
+from .parser import CODES, Refuse, add_network, add_telling, options_of, seconds
 from .stop import Signals, Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
+    from ..blob import Blob
     from ..client import Client
     from ..download import Download
     from ..events import Event
-    from ..options import Options
+    from ..options import OptionFields, Options
     from .display import Display
-    from .parser import Arguments
+    from .parser import Arguments, Parser
 
     Inbox = SimpleQueue[tuple[Item, Event | None]]
 
-__all__ = ["get"]
+__all__ = ["EPILOG", "SUMMARY", "USAGE", "add", "run"]
 
-FIELDS = (
-    "connections", "part_size", "checksum", "retries", "headers", "auth",
-    "proxy", "noproxy", "ca_file", "cert", "key",
+SUMMARY = "fetch objects over HTTP through many connections at once, and prove them right"
+USAGE = "parpull [options] URL..."
+EPILOG = f"""\
+examples:
+  parpull https://host/model.safetensors          a file of that name, here
+  parpull -x 32 -o data.tar https://host/d?id=7   another name, 32 connections
+  parpull https://host/data.tar.gz -o - | tar xz  through a pipe, once proven
+  parpull -d models URL1 URL2 URL3                several share the connections
+  parpull -i list.txt --checksum-file SHA256SUMS  all of a list, proven
+
+{CODES}"""
+# What is to come, and what other tools mean by it: (options…, nargs, what, hint).
+REFUSED = (
+    (
+        "-c", "--continue", 0, "resuming is not there yet",
+        "run it without, with --overwrite where a file is in the way; for curl's -c: --cookie FILE sends cookies",
+    ),
+    (
+        "--limit-rate", "?", "limiting the rate is not there yet",
+        "fewer connections (-x 1) take less of the wire",
+    ),
+    ("--mirror", "?", "mirrors are not there yet", "give the best address alone"),
+    ("--trace", "?", "a trace is not there yet", "-v tells of redirects and retries, --json of every event"),
 )  # fmt: skip
 TICK = 0.1  # seconds; also how long a signal may wait where a lock can't be interrupted
 
 
-def get(args: Arguments) -> int:
+def add(parser: Parser) -> None:
+    """The arguments of get."""
+    what = parser.add_argument_group("what")
+    what.add_argument("urls", nargs="*", metavar="URL", help="http:// or https:// address")
+    what.add_argument(
+        "-i", "--input-file", metavar="FILE", help="URLs, and options of each, as aria2 has them; - is stdin"
+    )
+    what.add_argument("--checksum", metavar="ALGO=HEX", help="what the bytes must give, e.g. sha256=…")
+    what.add_argument("--checksum-file", metavar="FILE", help="checksums by name, as SHA256SUMS has them; or its URL")
+
+    where = parser.add_argument_group("where to")
+    where.add_argument("-o", "--output", metavar="FILE", help="write here; - is standard output")
+    where.add_argument("-d", "--directory", metavar="DIR", help="folder to write into, made if need be")
+    where.add_argument("-O", "--remote-name", action="store_true", help="name files as their URLs do (the default)")
+    where.add_argument("--overwrite", action="store_true", default=None, help="replace a file that exists")
+
+    add_network(parser)
+    parser.add_argument_group("how long").add_argument(
+        "--max-time", type=seconds, metavar="S", help="give up what is not done after so many seconds"
+    )
+    add_telling(parser, json="one event a line on stdout (with -o -: on stderr)")
+    for *names, nargs, refusal, hint in REFUSED:
+        parser.add_argument(*map(str, names), nargs=nargs, action=Refuse, what=refusal, hint=hint)
+
+
+def run(args: Arguments) -> int:
     """Fetch; return the exit code. Raises what is wrong before anything began."""
+    _check(args)
     options = options_of(args)
-    items = items_of(args, options)
-    display = choose(items, quiet=args.quiet, verbose=args.verbose, json=args.json, to_stdout=args.output == "-")
+    deadline = Deadline(args.max_time)
+    items = items_of(args.urls, args.input_file, args.output, args.directory, options, quiet=args.quiet)
     with Signals() as signals:
         try:
-            _fetch(items, options, display, signals)
+            if args.checksum_file is not None:
+                prove_by(
+                    items, args.checksum_file, options, lambda url, chosen: _fetch_whole(url, chosen, signals, deadline)
+                )
+            display = choose(
+                items, quiet=args.quiet, verbose=args.verbose, json=args.json, to_stdout=args.output == "-"
+            )
+            _fetch(items, options, display, signals, deadline)
         except Stopped as stopped:
             if not args.quiet:
                 say(f"parpull: stopped by {stopped}; what was unfinished is removed")
@@ -56,49 +115,99 @@ def get(args: Arguments) -> int:
     return next((exit_code(item.error) for item in items if item.error is not None), 0)
 
 
-def options_of(args: Arguments) -> Options:
-    """Arguments over environment over defaults. BadOption for what can't be."""
-    fields: dict[str, Any] = {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
-    return parpull.Options.from_env().replace(overwrite=args.overwrite, **fields)
+def _check(args: Arguments) -> None:
+    """What the arguments say of each other."""
+    if not args.urls and args.input_file is None:
+        say(f"usage: {USAGE}")
+        raise UsageError("no URL given", "parpull -h lists the options")
+    if args.input_file is not None:
+        if args.output is not None:
+            raise UsageError(
+                "-o names one file, but -i brings a list", "-d DIR takes them all; out=NAME in the list names one"
+            )
+        if args.checksum is not None:
+            raise UsageError(
+                "--checksum is of one object, but -i brings a list", "checksum=ALGO=HEX in the list, below each URL"
+            )
+    if len(args.urls) > 1:
+        if args.output is not None:
+            raise UsageError("-o names one file, but there are several URLs", "-d DIR takes them all")
+        if args.checksum is not None:
+            raise UsageError(
+                "--checksum is of one object, but there are several URLs", "--checksum-file FILE is of all of them"
+            )
+    if args.checksum is not None and args.checksum_file is not None:
+        raise UsageError("--checksum and --checksum-file contradict each other", "give one of them")
+    if args.output is not None and args.output.endswith("/"):
+        raise UsageError(f"-o {args.output} names a folder", f"write -d {args.output}")
+    if args.output == "":
+        raise UsageError("-o names no file", "-o FILE, or -o - for standard output")
+    if args.directory == "":
+        raise UsageError("-d names no folder", "-d DIR; leave it out for the current one")
+    if args.quiet and args.verbose:
+        raise UsageError("-q and -v contradict each other", "give one of them")
 
 
-def items_of(args: Arguments, options: Options) -> list[Item]:
-    """What to fetch and where to put it, checked as far as it goes without touching
-    anything: a mistake in the last URL is told before the first is fetched."""
-    from ..checksums import parse_checksum
-    from ..errors import BadURL
-    from ..files import default_name
-    from ..sources import resolve
+class Deadline:
+    """When the run must be over (--max-time), if ever."""
 
-    if options.checksum:
-        parse_checksum(options.checksum)
-    items: list[Item] = []
-    taken: dict[str, str] = {}
-    for number, url in enumerate(args.urls, 1):
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Seconds to go, at least none; None for ever."""
+        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
+
+    def error(self, url: str) -> TransferError:
+        """What is told of an object that was not done in time."""
+        return TransferError(
+            f"not done after {self._seconds:g} s",
+            url=redact(url),
+            hint="a larger --max-time gives it more; -v tells what takes long",
+        )
+
+    def write(self, blob: Blob, url: str) -> None:
+        """Write to standard output until then. A write that blocks ends only by a signal."""
+        left = self.left()
+        if left is None:
+            write_out(blob)
+            return
+        before = signal.signal(signal.SIGALRM, _late)
+        signal.setitimer(signal.ITIMER_REAL, left or 1e-6)
         try:
-            resolve(url, options)
-        except BadURL as error:
-            if not any(c in url for c in ":./"):
-                raise UsageError(
-                    f"{url} is neither a URL nor a command", "a URL begins with https:// or http://"
-                ) from error
-            raise
-        name = default_name(url)
-        path: str | None = None
-        if args.output != "-":
-            path = os.path.join(args.directory or "", args.output or name)
-            name = os.path.basename(path)
-            place = os.path.realpath(path)
-            if place in taken:
-                raise UsageError(
-                    f"{taken[place]} and another URL would both become {path}", "fetch them one by one, with -o FILE"
-                )
-            taken[place] = parpull.errors.redact(url)
-        items.append(Item(number, url, name=name, path=path))
-    return items
+            write_out(blob)
+        except _Late:
+            raise self.error(url) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
-def _fetch(items: list[Item], options: Options, display: Display, signals: Signals) -> None:
+class _Late(Exception):
+    """The time is over; no OSError, which write_out() would take for its own."""
+
+
+def _late(number: int, frame: object) -> NoReturn:
+    raise _Late
+
+
+def _fetch_whole(url: str, options: Options, signals: Signals, deadline: Deadline) -> bytes:
+    """A small object, whole and in memory."""
+    client = parpull.Client(options)
+    try:
+        download = client.submit(url)
+        with signals.armed():
+            return bytes(download.result(deadline.left()))
+    except parpull.ParpullError:
+        raise
+    except TimeoutError:
+        raise deadline.error(url) from None
+    finally:
+        client.close()
+
+
+def _fetch(items: list[Item], options: Options, display: Display, signals: Signals, deadline: Deadline) -> None:
     """Fetch all; afterwards each item has its end, or an exception is under way and
     nothing runs any more."""
     inbox: Inbox = SimpleQueue()
@@ -111,9 +220,15 @@ def _fetch(items: list[Item], options: Options, display: Display, signals: Signa
                 display.finished(item)
             else:
                 under_way += 1
+        late = False
         with signals.armed():
             while under_way:
-                under_way -= _step(inbox, display)
+                under_way -= _step(inbox, display, deadline)
+                if not late and deadline.left() == 0:
+                    late = True
+                    for item in items:
+                        if item.download is not None:
+                            item.download.cancel()
         display.close()
         display.summary()
     finally:
@@ -128,22 +243,46 @@ def _submit(client: Client, item: Item, inbox: Inbox) -> None:
     def ended(_: Download) -> None:
         inbox.put((item, None))
 
+    own: OptionFields = {"on_event": tell}
+    if item.checksum is not None:
+        own["checksum"] = item.checksum
+    if item.headers is not None:
+        own["headers"] = item.headers
     try:
-        item.download = client.submit(item.url, item.path, on_event=tell)
+        _make_folder(item)
+        item.download = client.submit(item.url, item.path, **own)
         item.download.add_done_callback(ended)
     except (parpull.ParpullError, OSError) as error:
         item.error = error
 
 
-def _step(inbox: Inbox, display: Display) -> bool:
-    """Wait for one thing to happen, or for a while; whether an object has ended."""
+def _make_folder(item: Item) -> None:
+    if item.folder is None:
+        return
     try:
-        item, event = inbox.get(timeout=TICK)
+        os.makedirs(item.folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SinkError(
+            f"cannot make the folder {item.folder}: a file is in the way", path=item.folder, errno=error.errno,
+            hint="choose another folder with -d",
+        ) from None  # fmt: skip
+    except OSError as error:
+        raise SinkError(
+            f"cannot make the folder {item.folder}: {error.strerror}", path=item.folder, errno=error.errno,
+            hint="choose another folder with -d",
+        ) from None  # fmt: skip
+
+
+def _step(inbox: Inbox, display: Display, deadline: Deadline) -> bool:
+    """Wait for one thing to happen, or for a while; whether an object has ended."""
+    left = deadline.left()
+    try:
+        item, event = inbox.get(timeout=TICK if not left else min(TICK, left))
     except Empty:
         display.tick()
         return False
     if event is None:
-        _settle(item, display)
+        _settle(item, display, deadline)
         display.finished(item)
     else:
         if event.kind == "finished":
@@ -154,7 +293,7 @@ def _step(inbox: Inbox, display: Display) -> bool:
     return event is None
 
 
-def _settle(item: Item, display: Display) -> None:
+def _settle(item: Item, display: Display, deadline: Deadline) -> None:
     """Take the end of a transfer that is over; an object for stdout goes there now,
     when all of it is proven."""
     assert item.download is not None
@@ -162,7 +301,7 @@ def _settle(item: Item, display: Display) -> None:
         blob = item.download.result(0)
         if item.path is None:
             display.close()  # the terminal may be the same one
-            write_out(blob)
+            deadline.write(blob, item.url)
         item.blob = blob
     except Exception as error:
-        item.error = error
+        item.error = deadline.error(item.url) if item.download.cancelled() else error

@@ -10,8 +10,10 @@ not when the interpreter ends.
 from __future__ import annotations
 
 import os
+import re
 import sys
 
+from ..checks import FROM_TEXT
 from ..errors import (
     AccessDenied,
     BadOption,
@@ -31,7 +33,7 @@ from .text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..blob import Blob
     from ..download import Download
@@ -55,13 +57,28 @@ class Item:
     """One object of a run. `url` may hold secrets and is never shown; `name` is.
 
     number: its place on the command line, from 1. path: where it goes, None for
-    stdout. At the end `error` is set, or `blob`; `ended` is the event that told."""
+    stdout. folder: what is made if it does not exist. checksum, headers: its own, None
+    for those of the run. At the end `error` is set, or `blob`; `ended` is the event
+    that told."""
 
-    def __init__(self, number: int, url: str, *, name: str, path: str | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        url: str,
+        *,
+        name: str,
+        path: str | None,
+        folder: str | None = None,
+        checksum: str | None = None,
+        headers: Sequence[str] | None = None,
+    ) -> None:
         self.number = number
         self.url = url
         self.name = clean(name)
         self.path = path
+        self.folder = folder
+        self.checksum = checksum
+        self.headers = headers
         self.download: Download | None = None
         self.ended: Finished | None = None
         self.blob: Blob | None = None
@@ -113,16 +130,30 @@ def hint_of(error: BaseException) -> str | None:
     if isinstance(error, MemoryBudget):
         return "-o FILE lands it on the disk"
     hint: str | None = getattr(error, "hint", None)
-    return hint
+    if hint is None or not isinstance(error, ParpullError):
+        return hint
+    # Errors speak of the library's options: "ca_file= (--cacert)", "proxy=http://…".
+    return re.sub(r"\b([a-z_]+)=(?: \(-[^)]*\))?(?=(\S?))", _as_flag, hint)
+
+
+def _as_flag(found: re.Match[str]) -> str:
+    name, behind = found.groups()
+    flag = FLAGS.get(name) or (f"PARPULL_{name.upper()}=" if name in FROM_TEXT else None)
+    if flag is None:
+        return found[0]
+    return flag + (" " if behind.isalnum() and flag.startswith("-") else "")
 
 
 # What Options calls it, and what it is called here.
 FLAGS = {
     "connections": "-x",
     "part_size": "--part-size",
+    "checksum": "--checksum",
     "retries": "--retry",
     "headers": "-H",
     "auth": "-u",
+    "netrc": "--netrc",
+    "cookies": "--cookie",
     "proxy": "--proxy",
     "noproxy": "--noproxy",
     "ca_file": "--cacert",
@@ -169,7 +200,7 @@ def complain(
         write(f"hint: {hint}")
 
 
-def write_out(data: bytes | Blob, fd: int = 1) -> None:
+def write_out(data: bytes | memoryview | Blob, fd: int = 1) -> None:
     """Write all of it to a standard stream, in pieces that a signal can come between.
     BrokenPipeError when the reader has left; SinkError when it is otherwise refused."""
     with memoryview(data) as whole, whole.cast("B") as view:

@@ -1,93 +1,104 @@
 """The arguments: what may be written, and what to say to what may not.
 
-argparse reads them; the messages are ours. Fingers that know curl, wget or aria2
-are met half-way: what means the same is accepted, what means something else is
-refused with a hint, and nothing is quietly taken for what it is not. Touches
-neither files nor network; whether a value makes sense is for Options to say.
+argparse reads them; the messages are ours. Each verb adds its own arguments to a
+`Parser`, and those that it shares with others by `add_network` and `add_telling`.
+Fingers that know curl, wget or aria2 are met half-way: what means the same is
+accepted, what means something else is refused with a hint, and nothing is quietly
+taken for what it is not. Whether a value makes sense is for Options to say.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 
 from .._version import __version__
-from ..options import parse_size
-from .outcome import UsageError, say, write_out
+from ..options import Options, parse_size
+from .outcome import UsageError, write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from typing import Any, Literal, NoReturn
 
-__all__ = ["Arguments", "parse"]
+__all__ = ["Arguments", "Parser", "Refuse", "add_network", "add_telling", "options_of", "seconds"]
 
-VERBS = ("get",)
-MORE = "parpull -h lists the options"
-USAGE = "usage: parpull [options] URL..."
-EPILOG = """\
-examples:
-  parpull https://host/model.safetensors              a file of that name, here
-  parpull -x 32 -o data.tar https://host/d?id=7       another name, 32 connections
-  parpull https://host/data.tar.gz -o - | tar xz      through a pipe
-  parpull -d models URL1 URL2 URL3                    several share the connections
-
+WIDTH = 80
+CODES = """\
 exit codes: 0 ok, 1 transfer failed, 2 usage, 3 not found, 4 access denied,
 5 checksum mismatch or object changed, 6 cannot write, 130 SIGINT, 143 SIGTERM
 """
+# What argparse has read and Options takes, by one name.
+FIELDS = (
+    "connections", "part_size", "checksum", "overwrite", "retries", "headers", "auth", "netrc",
+    "cookies", "proxy", "noproxy", "ca_file", "cert", "key",
+)  # fmt: skip
 
-NO_RESUME = "it would have to start anew: run it without, with --overwrite where a file is in the way"
+NO_LIMIT = "there is no limit yet; fewer connections (-x 1) take less of the wire"
 # What other tools' options are called here; looked up when argparse does not know one.
+# A hint that names an option which the verb does not have is not given.
 ELSEWHERE = {
     "-f": "leave it out: a status that is no success ends with an exit code of its own",
     "-S": "leave it out: errors are shown also with -q",
     "-A": "write -H 'User-Agent: …'",
     "-e": "write -H 'Referer: …'",
-    "-b": "write -H 'Cookie: …'",
-    "-C": f"resuming is not there yet; {NO_RESUME}",
+    "-b": "write --cookie FILE, or --cookie 'NAME=VALUE'",
+    "-C": "resuming is not there yet; --overwrite starts anew where a file is in the way",
     "-P": "write -d DIR",
     "-j": "write -x N",
-    "-n": "write -x N; the size of a part is --part-size",
+    "-n": "write -x N; curl's -n is --netrc",
+    "-m": "write --max-time S",
     "-U": "write --proxy http://user:password@host:port",
     "-E": "write --cert FILE --key FILE",
-    "--continue-at": f"resuming is not there yet; {NO_RESUME}",
-    "--continue": f"resuming is not there yet; {NO_RESUME}",
+    "-I": "parpull probe URL tells what the server offers",
+    "--head": "parpull probe URL tells what the server offers",
+    "--spider": "parpull probe URL tells what the server offers",
+    "--continue-at": "resuming is not there yet; --overwrite starts anew where a file is in the way",
     "--directory-prefix": "write -d DIR",
     "--output-dir": "write -d DIR",
+    "--create-dirs": "leave it out: -d DIR makes the folder",
     "--dir": "write -d DIR",
     "--out": "write -o FILE",
     "--output-document": "write -o FILE",
+    "--no-clobber": "leave it out: only --overwrite replaces a file",
     "--split": "write -x N",
     "--max-connection-per-server": "write -x N",
     "--silent": "write -q",
     "--user-agent": "write -H 'User-Agent: …'",
     "--referer": "write -H 'Referer: …'",
-    "--cookie": "write -H 'Cookie: …'",
+    "--load-cookies": "write --cookie FILE",
+    "--netrc-file": "the variable NETRC names the file; --netrc reads it",
     "--all-proxy": "write --proxy URL",
     "--proxy-user": "write --proxy http://user:password@host:port",
     "--ca-certificate": "write --cacert FILE",
     "--certificate": "write --cert FILE",
     "--private-key": "write --key FILE",
     "--no-check-certificate": "certificates are always checked; --cacert FILE trusts a private authority",
+    "--check-certificate": "certificates are always checked; --cacert FILE trusts a private authority",
     "--tries": "write --retry N",
     "--max-tries": "write --retry N",
+    "--connect-timeout": "the variable PARPULL_CONNECT_TIMEOUT holds the seconds",
+    "--timeout": "write --max-time S for the whole run; PARPULL_STALL_TIMEOUT is for silence",
+    "--rate-limit": NO_LIMIT,
+    "--limit": NO_LIMIT,
     "--force": "write --overwrite",
     "--sha256": "write --checksum sha256=HEX",
 }
 
 
 class Arguments(argparse.Namespace):
-    """What was asked for; None where nothing was said."""
+    """What was asked for; None where nothing was said. A verb's own are beside these."""
 
-    urls: list[str]
-    output: str | None
-    directory: str | None
-    overwrite: bool
-    checksum: str | None
+    command: list[str] | None
     connections: int | Literal["auto"] | None
     part_size: int | None
     retries: int | None
     headers: list[str] | None
     auth: tuple[str, str] | None
+    netrc: bool | None
+    cookie: str | None
     proxy: str | None
     noproxy: str | None
     ca_file: str | None
@@ -98,95 +109,157 @@ class Arguments(argparse.Namespace):
     json: bool
 
 
-def parse(argv: Sequence[str]) -> Arguments | None:
-    """Read the arguments; None when they were a question that is answered now.
-    UsageError when they make no sense."""
-    if not argv:
-        say(USAGE)
-        raise UsageError("no URL given", MORE)
-    rest = list(argv[1:] if argv[0] in VERBS else argv)
-    parser = _parser()
-    args = Arguments()
-    # Intermixed: URLs may stand on both sides of an option.
-    _, unknown = parser.parse_known_intermixed_args(rest, args)
-    if getattr(args, "answered", False):
-        return None
-    if unknown:
-        raise _unknown(unknown[0], parser)
-    if not args.urls:
-        say(USAGE)
-        raise UsageError("no URL given", MORE)
-    if len(args.urls) > 1:
-        if args.output is not None:
-            raise UsageError("-o names one file, but there are several URLs", "-d DIR takes them all")
-        if args.checksum is not None:
-            raise UsageError("--checksum is of one object, but there are several URLs", "run it once for each of them")
-    if args.output is not None and args.output.endswith("/"):
-        raise UsageError(f"-o {args.output} names a folder", f"write -d {args.output}")
-    if args.output == "":
-        raise UsageError("-o names no file", "-o FILE, or -o - for standard output")
-    if args.quiet and args.verbose:
-        raise UsageError("-q and -v contradict each other")
-    return args
+class _Answered(Exception):
+    """The arguments were a question, and it is answered."""
 
 
-def _unknown(option: str, parser: argparse.ArgumentParser) -> UsageError:
-    """The error for an option that there is not, with the best hint there is."""
-    name = option.partition("=")[0]
-    hint = ELSEWHERE.get(name) or (None if name.startswith("--") else ELSEWHERE.get(name[:2]))
-    if hint is None:
-        import difflib
-
-        options = parser._option_string_actions.items()
-        known = [text for text, action in options if text.startswith("--") and not isinstance(action, _Refuse)]
-        near = difflib.get_close_matches(name, known, n=1) if name.startswith("--") else []
-        hint = f"did you mean {near[0]} ?" if near else MORE
-    return UsageError(f"there is no option {name}", hint)
+class _Missing(UsageError):
+    """Something has to stand there."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with our way to fail and to print."""
+class Parser(argparse.ArgumentParser):
+    """argparse with our way to fail and to print. `takes_command`: what stands behind
+    `--` is not read, but kept as `command`."""
+
+    takes_command = False
+
+    def __init__(self, verb: str, summary: str, *, usage: str | None = None, epilog: str | None = None) -> None:
+        prog = "parpull" if verb == "get" else f"parpull {verb}"
+        super().__init__(
+            prog=prog,
+            usage=usage or f"{prog} [options]",
+            description=f"{summary[:1].upper()}{summary[1:]}.",
+            epilog=epilog,
+            formatter_class=_Formatter,
+            add_help=False,
+            allow_abbrev=False,  # an abbreviation that works today would bind us tomorrow
+            exit_on_error=False,
+        )
+        self.verb = verb
+        self.others: Iterable[tuple[str, str]] = ()  # (verb, summary), for the help
+
+    def read(self, argv: Sequence[str]) -> Arguments | None:
+        """Read the arguments; None when they were a question that is answered now.
+        UsageError when they make no sense."""
+        args = Arguments()
+        args.command = None
+        argv = list(argv)
+        if self.takes_command and "--" in argv:
+            at = argv.index("--")
+            argv, args.command = argv[:at], argv[at + 1 :]
+        try:
+            # Intermixed: what is no option may stand on both sides of one.
+            _, unknown = self.parse_known_intermixed_args(argv, args)
+        except _Answered:
+            return None
+        except argparse.ArgumentError as error:
+            raise self._misused(error) from None
+        except _Missing:
+            # What is missing may be behind an option that we don't know.
+            unknown = [text for text in argv if text[:1] == "-" != text and not self._known(text)]
+            if not unknown:
+                raise
+        if unknown:
+            raise self._unknown(unknown[0])
+        return args
+
+    @property
+    def more(self) -> str:
+        """The hint where there is no better one."""
+        return f"{self.prog} -h lists the options"
+
+    @property
+    def flags(self) -> list[str]:
+        """All options that may be written, without those that are there to be refused."""
+        return [text for text, action in self._option_string_actions.items() if not isinstance(action, Refuse)]
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, MORE)
+        """argparse's way to say that something is missing, as a UsageError."""
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            raise _Missing(f"no {missing} given", self.more)
+        raise UsageError(message, self.more)
 
     def format_usage(self) -> str:
-        return USAGE + "\n"
+        """One line."""
+        return f"usage: {self.usage}\n"
+
+    def format_help(self) -> str:
+        """The help, with the other verbs behind the options."""
+        text = super().format_help()
+        others = "".join(f"  {verb:12}{summary}\n" for verb, summary in self.others)
+        if not others:
+            return text
+        epilog = self.epilog or ""
+        body = text.removesuffix(epilog if epilog.endswith("\n") else epilog + "\n")
+        return f"{body}other commands (parpull COMMAND -h tells more):\n{others}\n{epilog}"
+
+    def _known(self, text: str) -> bool:
+        name = text.partition("=")[0] if text.startswith("--") else text[:2]
+        return name in self._option_string_actions or name == "--"
+
+    def _misused(self, error: argparse.ArgumentError) -> UsageError:
+        """An option with too little, or too much, behind it."""
+        name, message = error.argument_name, error.message
+        if name is None:
+            self.error(message)
+        action = next((a for a in self._actions if "/".join(a.option_strings) == name), None)
+        if action is not None and message.startswith("expected"):
+            return UsageError(f"{name} needs a value: {action.metavar}", self.more)
+        if action is not None and message.startswith("ignored explicit"):
+            return UsageError(f"{name} takes no value", self.more)
+        return UsageError(f"{name}: {message}", self.more)
+
+    def _unknown(self, option: str) -> UsageError:
+        """The error for an option that there is not, with the best hint there is."""
+        if not option.startswith("-"):
+            return UsageError(f"{_unsecret(option)} is one argument too many", self.more)
+        name, flags = option.partition("=")[0], self.flags
+        hint = ELSEWHERE.get(name) or (None if name.startswith("--") else ELSEWHERE.get(name[:2]))
+        if hint and not set(re.findall(r"(?<!\w)--?[A-Za-z][\w-]*", hint)) <= {*flags, "-n"}:
+            hint = None
+        if hint is None:
+            import difflib
+
+            long = [text for text in flags if text.startswith("--")]
+            near = difflib.get_close_matches(name, long, n=1) if name.startswith("--") else []
+            hint = f"did you mean {near[0]} ?" if near else self.more
+        return UsageError(f"there is no option {name if name.startswith('--') else name[:2]}", hint)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
+        import shutil
+
+        super().__init__(prog, max_help_position=32, width=min(shutil.get_terminal_size().columns, WIDTH))
 
 
 class _Help(argparse.Action):
     """Print the help past Python's buffers, so that `parpull -h | head` is clean."""
 
     def __call__(self, parser: argparse.ArgumentParser, args: Any, value: Any, option: str | None = None) -> None:
-        if not getattr(args, "answered", False):
-            write_out(parser.format_help().encode())
-        args.answered = True
+        write_out(parser.format_help().encode())
+        raise _Answered
 
 
 class _Version(argparse.Action):
     """`parpull … --version`; alone it is answered before this file is read."""
 
     def __call__(self, parser: argparse.ArgumentParser, args: Any, value: Any, option: str | None = None) -> None:
-        if not getattr(args, "answered", False):
-            write_out(f"parpull {__version__}\n".encode())
-        args.answered = True
+        write_out(f"parpull {__version__}\n".encode())
+        raise _Answered
 
 
-class _Refuse(argparse.Action):
+class Refuse(argparse.Action):
     """An option that other tools have and that we do not obey."""
 
     def __init__(self, *args: Any, hint: str, what: str, **more: Any) -> None:
-        more |= {"nargs": 0, "help": argparse.SUPPRESS}
-        super().__init__(*args, **more)
+        super().__init__(*args, **({"nargs": 0} | more | {"help": argparse.SUPPRESS}))
         self.hint = hint
         self.what = what
 
     def __call__(self, parser: argparse.ArgumentParser, args: Any, value: Any, option: str | None = None) -> None:
+        """Say so."""
         raise UsageError(f"{option}: {self.what}", self.hint)
 
 
@@ -222,8 +295,21 @@ def _size(text: str) -> int:
 
 def _retries(text: str) -> int:
     if not text.isdecimal():
-        raise UsageError(f"--retry {text} is no number", "how many failures in a row, without progress, are too many")
+        raise UsageError(
+            f"--retry {text} is no number", "give a whole number: so many failures in a row, without progress"
+        )
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """The value of --max-time."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--max-time {text} is no time", "seconds, more than 0: 90, 0.5")
+    return value
 
 
 def _userinfo(text: str) -> tuple[str, str]:
@@ -233,38 +319,31 @@ def _userinfo(text: str) -> tuple[str, str]:
     return user, password
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="parpull",
-        usage="parpull [options] URL...",
-        description="Fetch objects over HTTP, each through many connections at once, and prove them right.",
-        epilog=EPILOG,
-        formatter_class=_Formatter,
-        add_help=False,
-        allow_abbrev=False,  # an abbreviation that works today would bind us tomorrow
-    )
-    what = parser.add_argument_group("what")
-    what.add_argument("urls", nargs="*", metavar="URL", help="http:// or https:// address")
+def options_of(args: Arguments) -> Options:
+    """Arguments over environment over configuration over defaults. BadOption for
+    what can't be."""
+    given: dict[str, Any] = {name: value for name in FIELDS if (value := getattr(args, name, None)) is not None}
+    cookie = getattr(args, "cookie", None)
+    if cookie is not None:
+        given["cookies"] = _cookies(cookie)
+    return Options.from_env(**given)
 
-    where = parser.add_argument_group("where to")
-    where.add_argument("-o", "--output", metavar="FILE", help="write here; - is standard output")
-    where.add_argument("-d", "--directory", metavar="DIR", help="folder to write into (default: the current one)")
-    where.add_argument("-O", "--remote-name", action="store_true", help="name files as their URLs do (the default)")
-    where.add_argument("--overwrite", action="store_true", help="replace a file that exists")
-    where.add_argument("--checksum", metavar="ALGO=HEX", help="what the bytes must give, e.g. sha256=…")
 
+def _cookies(text: str) -> str | Path:
+    """As curl has it: what holds a "=" is a header, unless there is such a file."""
+    from pathlib import Path
+
+    return text if "=" in text and not os.path.isfile(text) else Path(text)
+
+
+def add_network(parser: Parser) -> None:
+    """The options of every verb that fetches; options_of() reads them."""
     how = parser.add_argument_group("how")
     for names, text in (
         (("-x", "--connections"), "connections, shared by all objects (default: auto)"),
-        (("-s",), None),
+        (("-s",), argparse.SUPPRESS),
     ):
-        how.add_argument(
-            *names,
-            action=_Connections,
-            metavar="N",
-            dest="connections",
-            help=text or argparse.SUPPRESS,
-        )
+        how.add_argument(*names, action=_Connections, metavar="N", dest="connections", help=text)
     how.add_argument(
         "--part-size", type=_size, metavar="SIZE", help="bytes of one range, e.g. 8MiB (default: measured)"
     )
@@ -275,14 +354,12 @@ def _parser() -> argparse.ArgumentParser:
 
     send = parser.add_argument_group("what to send")
     send.add_argument(
-        "-H",
-        "--header",
-        action="append",
-        dest="headers",
-        metavar="'K: V'",
+        "-H", "--header", action="append", dest="headers", metavar="'K: V'",
         help="a header, to the URL's own server only",
-    )
+    )  # fmt: skip
     send.add_argument("-u", "--user", type=_userinfo, dest="auth", metavar="USER:PASS", help="log in with")
+    send.add_argument("--netrc", action="store_true", default=None, help="log in as ~/.netrc says (or $NETRC)")
+    send.add_argument("--cookie", metavar="FILE", help="cookies of this file (Netscape format), or 'NAME=VALUE; …'")
 
     net = parser.add_argument_group("network")
     net.add_argument("--proxy", metavar="URL", help="go through this proxy")
@@ -290,26 +367,20 @@ def _parser() -> argparse.ArgumentParser:
     net.add_argument("--cacert", dest="ca_file", metavar="FILE", help="trust these authorities (PEM)")
     net.add_argument("--cert", metavar="FILE", help="the client's certificate (PEM)")
     net.add_argument("--key", metavar="FILE", help="and its key")
+    parser.add_argument(
+        "-k", "--insecure", action=Refuse, what="certificates are always checked",
+        hint="--cacert FILE trusts a private authority",
+    )  # fmt: skip
 
+
+def add_telling(parser: Parser, *, quiet: bool = True, verbose: bool = True, json: str | None = None) -> None:
+    """-q, -v, --json (with this help text) as far as the verb has them; -V, -h."""
     tell = parser.add_argument_group("what to tell")
-    tell.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    tell.add_argument("-v", "--verbose", action="store_true", help="also redirects, retries, addresses")
-    tell.add_argument("--json", action="store_true", help="one event a line on stdout (with -o -: on stderr)")
+    if quiet:
+        tell.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    if verbose:
+        tell.add_argument("-v", "--verbose", action="store_true", help="also redirects, retries, addresses")
+    if json is not None:
+        tell.add_argument("--json", action="store_true", help=json)
     tell.add_argument("-V", "--version", action=_Version, nargs=0, help="the version")
     tell.add_argument("-h", "--help", action=_Help, nargs=0, help="this text")
-
-    parser.add_argument(
-        "-k",
-        "--insecure",
-        action=_Refuse,
-        what="certificates are always checked",
-        hint="--cacert FILE trusts a private authority",
-    )
-    parser.add_argument(
-        "-c",
-        "--continue",
-        action=_Refuse,
-        what="resuming is not there yet",
-        hint=NO_RESUME + "; -c was curl's cookie jar? Write -H 'Cookie: …'",
-    )
-    return parser

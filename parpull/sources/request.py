@@ -1,16 +1,17 @@
 """Requests: a URL with the headers that may be sent to it.
 
-Everything that is a secret of the user (headers, auth, cookies, the client's
+Everything that is a secret of the user (headers, auth, netrc, cookies, the client's
 certificate) is bound to the origin of the URL that the user gave. One function,
 `follow`, decides each hop of a redirect; libcurl follows nothing by itself.
 """
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote, unquote, urlsplit
 
 from .._version import __version__
-from ..errors import BadURL, RedirectRefused, UnknownScheme, redact
+from ..errors import BadOption, BadURL, RedirectRefused, UnknownScheme, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def origin_of(url: str) -> Origin:
         parts = urlsplit(url)
         port = PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError:  # its text may quote a password
-        raise BadURL(f"not a URL: {redact(url)}", url=redact(url)) from None
+        raise BadURL(
+            f"not a URL: {redact(url)}", url=redact(url), hint="its host, or the port behind it, is not well written"
+        ) from None
     return parts.scheme, (parts.hostname or "").rstrip("."), port
 
 
@@ -93,12 +96,12 @@ def resolve(url: str, options: Options) -> Request:
     if "://" not in text or not scheme:
         raise BadURL(f"not a URL: {redact(url)}", url=redact(url), hint=f"did you mean https://{redact(url)} ?")
     if scheme not in SCHEMES:
-        known = ", ".join(SCHEMES)
+        known = " and ".join(f"{name}://" for name in SCHEMES)
         raise UnknownScheme(
-            f"no source for {scheme}:// addresses", url=redact(url), scheme=scheme, hint=f"there are: {known}"
+            f"no source for {scheme}:// addresses", url=redact(url), scheme=scheme, hint=f"there are those for {known}"
         )
     if not host:
-        raise BadURL(f"the URL names no host: {redact(url)}", url=redact(url))
+        raise BadURL(f"the URL names no host: {redact(url)}", url=redact(url), hint="write https://HOST/PATH")
     parts = urlsplit(text)
     auth = options.auth
     if parts.username is not None:
@@ -106,15 +109,45 @@ def resolve(url: str, options: Options) -> Request:
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
     secret = list(options.headers)
     named = {line.partition(":")[0].lower() for line in secret}
+    if auth is None and options.netrc and "authorization" not in named:
+        auth = _from_netrc(host, options.netrc)
     if auth is not None and "authorization" not in named:
         secret.append(f"Authorization: {basic(*auth)}")
-    if options.cookies and "cookie" not in named:
-        secret.append(f"Cookie: {options.cookies}")
+    cookies = options.cookies
+    if cookies and "cookie" not in named:
+        if isinstance(cookies, os.PathLike):
+            from .cookies import cookies_for
+
+            cookies = cookies_for(bare, cookies)
+        secret += [f"Cookie: {cookies}"] if cookies else []
     # A user agent of the user's own is for every hop; a default one as well.
     agents = [line for line in secret if line.lower().startswith("user-agent:")]
     secret = [line for line in secret if line not in agents]
     public = tuple(agents) or (f"User-Agent: parpull/{__version__}",)
     return Request(bare, home=origin_of(bare), public=public, secret=tuple(secret))
+
+
+def _from_netrc(host: str, given: bool | str) -> tuple[str, str] | None:
+    """(user, password) of a host in ~/.netrc, or in the file of this path; None if it
+    has none. BadOption, without what stands in it, when it can't be used."""
+    import netrc
+
+    path = os.path.expanduser("~/.netrc") if given is True else str(given)
+    try:
+        # Without a path the module itself looks whether others can read the file.
+        found = (netrc.netrc() if given is True else netrc.netrc(path)).authenticators(host)
+    except FileNotFoundError:
+        return None
+    except netrc.NetrcParseError as error:
+        if "permissive" in error.msg or "owner" in error.msg:
+            what, hint = "others may read or write it", f"chmod 600 {path}"
+        else:
+            what, hint = f"line {error.lineno} is broken", "lines are: machine HOST login USER password PASSWORD"
+        raise BadOption(f"netrc file {path}: {what}", name="netrc file", value=path, hint=hint) from None
+    except (OSError, UnicodeError) as error:
+        what = getattr(error, "strerror", None) or "it is no text"
+        raise BadOption(f"netrc file {path}: {what}", name="netrc file", value=path) from None
+    return (found[0] or "", found[2] or "") if found else None
 
 
 def basic(user: str, password: str) -> str:
@@ -153,7 +186,7 @@ def follow(request: Request, status: int, location: str | None) -> Request:
     except BadURL:
         raise refused("its location is not a URL") from None
     if scheme not in SCHEMES or not host:
-        raise refused(f"{scheme or 'no'} scheme")
+        raise refused("it is no http or https address")
     if request.secure and scheme != "https":
         raise refused("it leads from https to http", "ask the server's operator for an https address")
     if request.hops >= MAX_HOPS:
