@@ -7,7 +7,8 @@ A destination ("sink") is asked three times: `check()` before any request,
 
 from __future__ import annotations
 
-from ._landing import Landing, Mapping
+from ._landing import Landing
+from ._mapping import Mapping
 from .errors import BufferTooSmall, MemoryBudget, SinkError
 
 TYPE_CHECKING = False

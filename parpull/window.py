@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 
-from ._landing import Landing, Mapping
+from ._landing import Landing
+from ._mapping import Mapping
 from .checksums import parse_checksum
 from .errors import BadOption, MemoryBudget, ParpullError, redact
 from .download import FIRST_PART, Download
