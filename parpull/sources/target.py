@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checksums import LISTS
 from ..errors import redact
 
 TYPE_CHECKING = False
@@ -55,7 +56,10 @@ def target_of(url: str, text: str, *, total: int, ranges: bool, address: str | N
     headers = {}
     for line in text.split("\n"):  # not splitlines(): a value may hold U+0085
         name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+        name, value = name.strip().lower(), value.strip()
+        if name in LISTS and name in headers:
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
     return Target(
         redact(url),
         size=None if total < 0 else total,
