@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._landing import Landing
 
-__all__ = ["LISTS", "Checksum", "Follower", "parse_checksum", "stated"]
+__all__ = ["Checksum", "Follower", "parse_checksum", "stated"]
 
 # Hexadecimal digits of each.
 LENGTHS = {
