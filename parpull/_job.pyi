@@ -28,6 +28,7 @@ class JobHandle:
         block: int = ...,
         part_size: int = 0,
         first_part: int = ...,
+        first_start: int = 0,
         steal: bool = True,
         direct: bool = True,
     ) -> None: ...

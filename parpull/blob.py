@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from ._landing import Exporter, Mapping
+from ._mapping import Exporter, Mapping
 from .errors import BadOption
 
 TYPE_CHECKING = False

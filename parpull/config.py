@@ -48,12 +48,12 @@ def default_path() -> str:
 def read(path: str, *, named: bool) -> dict[str, Any]:
     """The options that the file holds, checked. None where there is no file, unless
     somebody `named` it."""
+    if not named and not os.path.exists(path):  # also where another user's home hides it
+        return {}
     try:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError:
-        if not named:
-            return {}
         raise _broken(path, "there is no such file", "PARPULL_CONFIG names it; empty, it names none") from None
     except OSError as error:
         raise _broken(path, f"it can't be read: {error.strerror}", None) from None

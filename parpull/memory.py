@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 
-from ._landing import Landing, Mapping, file_system
+from ._landing import Landing, file_system
+from ._mapping import Mapping
 from .errors import BufferTooSmall, MemoryBudget, NoSpace, SinkError
 
 TYPE_CHECKING = False

@@ -157,11 +157,12 @@ class Options:
         # Lower case only for http_proxy: HTTP_PROXY can be set by a CGI client.
         proxies = {"http": environ.get("http_proxy"), "https": environ.get("https_proxy") or environ.get("HTTPS_PROXY")}
         any_ = environ.get("all_proxy") or environ.get("ALL_PROXY")
-        known.setdefault("proxy", {scheme: proxy or any_ for scheme, proxy in proxies.items()})
-        known.setdefault("noproxy", environ.get("no_proxy") or environ.get("NO_PROXY"))
+        usual = {scheme: proxy or any_ for scheme, proxy in proxies.items()}
+        known.setdefault("proxy", checked("proxy", usual, "http_proxy, https_proxy or all_proxy"))
+        known.setdefault("noproxy", checked("noproxy", environ.get("no_proxy") or environ.get("NO_PROXY"), "no_proxy"))
         known |= fields
         if known.get("netrc") is True and environ.get("NETRC"):
-            known["netrc"] = environ["NETRC"]
+            known["netrc"] = checked("netrc", environ["NETRC"], "NETRC")
         return cls(**known)
 
     @property

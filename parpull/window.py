@@ -13,7 +13,8 @@ from __future__ import annotations
 import threading
 import weakref
 
-from ._landing import Landing, Mapping
+from ._landing import Landing
+from ._mapping import Mapping
 from .checksums import parse_checksum
 from .download import FIRST_PART, Download
 from .errors import BadOption, MemoryBudget, ParpullError, redact

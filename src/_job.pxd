@@ -104,6 +104,7 @@ cdef struct Job:
     int64_t block
     int64_t part_size
     int64_t first_part
+    int64_t first_start     # where the first request begins, offset of the target
     bint steal
     # Taken over from the answer; the reactor's own from here on.
     char* url

@@ -157,7 +157,8 @@ cdef class JobHandle:
 
     def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
                   double retry_for=600.0, double stall_timeout=30.0, int64_t block=1 << 20,
-                  int64_t part_size=0, int64_t first_part=4 << 20, bint steal=True, bint direct=True):
+                  int64_t part_size=0, int64_t first_part=4 << 20, int64_t first_start=0, bint steal=True,
+                  bint direct=True):
         cdef int i
         cdef int64_t at = 0
         atomic_add(&handles, 1)
@@ -170,6 +171,7 @@ cdef class JobHandle:
         self.job.block = block
         self.job.part_size = part_size
         self.job.first_part = first_part
+        self.job.first_start = first_start
         self.job.steal = steal
         self.job.pinnable = direct
         self.job.total = self.job.allowed = -1

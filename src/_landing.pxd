@@ -33,6 +33,8 @@ cdef struct Ground:                 # one target's landing ground
     int64_t cached                  # somebody reads along: not past the page cache; atomic
     int64_t align                   # what direct_fd wants of offsets and lengths
     int error                       # errno of the first failed write
+    int journal_fd                  # where blocks in place are entered, or -1
+    int64_t journal_at              # offset of the first entry
 
 
 cdef struct Writer:                 # one transfer's hand; reactor thread only
@@ -42,6 +44,8 @@ cdef struct Writer:                 # one transfer's hand; reactor thread only
     bint deferred                   # count nothing until finish(): length unproven
     char* gather                    # file: the bytes of [gathered, position)
     int64_t gathered
+    int64_t summed                  # the block whose sum `sum` is, or -1
+    uint32_t sum
 
 
 cdef void ground_free(Ground* ground) noexcept nogil

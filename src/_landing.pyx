@@ -14,7 +14,7 @@ time, which would cost twice the CPU. There is no mmap file sink: a file that is
 truncated by somebody else would be a SIGBUS on the reactor.
 """
 from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, ENOSPC, errno
@@ -22,6 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from ._journal cimport journal_note, journal_sum, journal_sum_of
 from .atomics cimport atomic_acquire, atomic_add, atomic_get, atomic_publish, atomic_set
 
 import os
@@ -43,15 +44,9 @@ cdef extern from "waiting.h" nogil:
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int fd, const void* data, size_t size, int64_t offset)
     ssize_t pread(int fd, void* data, size_t size, int64_t offset)
-    long sysconf(int name)
-    enum: _SC_PAGESIZE
 
 cdef extern from "mapping.h" nogil:
-    void* map_memory(size_t size, bint huge, bint reserve)
-    int unmap_memory(void* address, size_t size)
-    void keep_from_fork(void* address, size_t size, bint keep)
     void* aligned(size_t size)
-    enum: MAPPING_HUGE_FROM
 
 cdef extern from "disk.h" nogil:
     int64_t disk_type(int fd)
@@ -138,6 +133,7 @@ cdef int writer_open(Writer* writer, Ground* ground, int64_t position, bint defe
     writer.ground = ground
     writer.position = writer.counted = writer.gathered = position
     writer.deferred = deferred
+    writer.summed = -1
     if ground.fd >= 0 and writer.gather is NULL:
         writer.gather = <char*>aligned(ground.block)
         if writer.gather is NULL:
@@ -183,8 +179,31 @@ cdef int flush(Writer* writer) noexcept nogil:
         if writer.ground.error == 0:
             writer.ground.error = error
         return error
+    if writer.ground.journal_fd >= 0 and writer.gathered % writer.ground.block == 0:
+        writer.summed = writer.gathered // writer.ground.block      # if it is whole; see enter
+        writer.sum = journal_sum(writer.gather, writer.position - writer.gathered)
+        if writer.position - writer.gathered != block_size(writer.ground, writer.summed):
+            writer.summed = -1
     writer.gathered = writer.position
     return 0
+
+
+cdef void enter(Writer* writer, int64_t start, int64_t stop) noexcept nogil:
+    """Enter into the journal what [start, stop) has made whole. A block that came in
+    several pieces is read back. The journal failing is no failure of the transfer."""
+    cdef Ground* ground = writer.ground
+    cdef int64_t index, size
+    cdef uint32_t sum
+    for index in range(start // ground.block, (stop + ground.block - 1) // ground.block):
+        size = block_size(ground, index)
+        if ground.filled[index] != size:
+            continue
+        sum = writer.sum
+        if index != writer.summed and not journal_sum_of(ground.fd, index * ground.block, size, &sum):
+            continue
+        if journal_note(ground.journal_fd, ground.journal_at, index, sum):
+            ground.journal_fd = -1
+            return
 
 
 cdef int writer_put(Writer* writer, const char* data, int64_t size) noexcept nogil:
@@ -266,6 +285,8 @@ cdef int writer_sync(Writer* writer) noexcept nogil:
     if error:
         return error
     ground_count(writer.ground, writer.counted, writer.position)
+    if writer.ground.journal_fd >= 0:
+        enter(writer, writer.counted, writer.position)
     writer.counted = writer.position
     return 0
 
@@ -294,7 +315,7 @@ cdef class Landing:
         if size < -1 or not 4096 <= block <= 1 << 30 or block & (block - 1):
             raise ValueError("size >= -1; block: a power of two from 4 KiB to 1 GiB")
         memset(&self.ground, 0, sizeof(Ground))
-        self.ground.fd = self.ground.direct_fd = -1
+        self.ground.fd = self.ground.direct_fd = self.ground.journal_fd = -1
         self.ground.size = size
         self.ground.block = block
         self.ground.credit = UNBOUNDED
@@ -346,15 +367,29 @@ cdef class Landing:
             pthread_mutex_unlock(&self.ground.lock)
         return bool(hungry)
 
+    def restore(self, const unsigned char[:] blocks):
+        """These blocks are in place already: one byte each, not 0 where it is so. Before
+        any transfer."""
+        cdef int64_t index
+        for index in range(min(<int64_t>blocks.shape[0], self.ground.nblocks)):
+            if blocks[index] and self.ground.filled[index] == 0:
+                ground_count(&self.ground, index * self.ground.block,
+                             index * self.ground.block + block_size(&self.ground, index))
+
     def into_address(self, uintptr_t address, int64_t capacity, owner):
         """Land in `capacity` bytes at `address`; `owner` is kept alive until release()."""
         self.held = owner
         self.ground.base = <char*>address
         self.ground.capacity = capacity
 
-    def into_file(self, int fd, *, int direct_fd=-1, int64_t align=0):
+    def into_file(self, int fd, *, int direct_fd=-1, int64_t align=0, int journal_fd=-1, int64_t journal_at=0):
         """Land in an open file by pwrite; whole blocks through `direct_fd` (opened
-        with O_DIRECT, needing `align`) where given. The caller closes both."""
+        with O_DIRECT, needing `align`) where given; enter blocks in place into
+        `journal_fd`, from offset `journal_at` on. The caller closes them all."""
+        if journal_fd >= 0 and self.ground.size < 0:
+            raise ValueError("a target of unknown size has no blocks to enter")
+        self.ground.journal_fd = journal_fd
+        self.ground.journal_at = journal_at
         self.ground.fd = fd
         self.ground.direct_fd = direct_fd if align > 0 else -1
         self.ground.align = align
@@ -367,7 +402,7 @@ cdef class Landing:
         """Drop the buffer. Only after the last transfer is gone."""
         self.ground.base = NULL
         self.ground.capacity = 0
-        self.ground.fd = self.ground.direct_fd = -1
+        self.ground.fd = self.ground.direct_fd = self.ground.journal_fd = -1
         self.held = None
 
     def wait(self, int64_t offset, timeout=None):
@@ -458,111 +493,6 @@ cdef class Pinned:
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
-
-
-cdef int64_t mappings = 0           # live Mapping objects, for the leak gate
-
-
-def live_mappings():
-    """How many Mappings are not yet closed."""
-    return atomic_get(&mappings)
-
-
-cdef class Mapping:
-    """Private anonymous memory with the buffer protocol.
-
-    Huge pages from 4 MiB on: a shared mapping, or 4 KiB pages, cost three times
-    the CPU to fill; but three hundred small objects on huge pages cost 600 MiB.
-    A `reserve` mapping takes address space only, until it is touched: the place
-    for an object of unknown size. Not inherited by a fork until settle()."""
-    cdef char* address
-    cdef Py_ssize_t length
-    cdef size_t mapped
-    cdef Py_ssize_t exports
-
-    def __cinit__(self, Py_ssize_t size, *, bint reserve=False):
-        if size < 0:
-            raise ValueError("size must not be negative")
-        self.length = size
-        self.mapped = max(size, 1)
-        with nogil:
-            self.address = <char*>map_memory(self.mapped, size >= MAPPING_HUGE_FROM, reserve)
-        if self.address is NULL:
-            raise MemoryError(f"cannot map {size} bytes")
-        keep_from_fork(self.address, self.mapped, True)
-        atomic_add(&mappings, 1)
-
-    def __dealloc__(self):
-        self.unmap()
-
-    cdef void unmap(self) noexcept:
-        cdef char* address = self.address
-        if address is not NULL:
-            self.address = NULL
-            atomic_add(&mappings, -1)
-            with nogil:
-                unmap_memory(address, self.mapped)
-
-    def settle(self, Py_ssize_t size):
-        """All bytes are in place: keep the first `size`, give the rest of the
-        address space back, let forks inherit it. A view that is still exported
-        keeps the rest alive until close()."""
-        cdef size_t page = sysconf(_SC_PAGESIZE)
-        cdef size_t keep
-        if self.address is NULL or not 0 <= size <= self.length:
-            raise ValueError(f"cannot settle at {size} of {self.length} bytes")
-        keep = (max(size, 1) + page - 1) // page * page
-        if keep < self.mapped and not self.exports:
-            unmap_memory(self.address + keep, self.mapped - keep)
-            self.mapped = keep
-        self.length = size
-        keep_from_fork(self.address, self.mapped, False)
-
-    def close(self):
-        """Unmap now; BufferError while a view is exported."""
-        if self.exports:
-            raise BufferError(f"{self.exports} views of this memory are still in use")
-        self.length = 0
-        self.unmap()
-
-    def abandon(self):
-        """In a forked child: what was here stayed with the parent (see settle), and
-        the addresses may belong to another mapping by now. Forget them."""
-        if self.address is not NULL:
-            self.address = NULL
-            self.length = 0
-            atomic_add(&mappings, -1)
-
-    def __len__(self):
-        return self.length
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        if self.address is NULL:
-            raise BufferError("this memory was closed")
-        PyBuffer_FillInfo(view, self, self.address, self.length, 0, flags)
-        self.exports += 1
-
-    def __releasebuffer__(self, Py_buffer* view):
-        self.exports -= 1
-
-
-cdef class Exporter:
-    """Gives the buffer of another object as its own (Python classes can't before
-    3.12). `source` is what is exported; while it is None, attach() has to give it."""
-    cdef public object source
-
-    def attach(self):
-        """The object to export, when it is first needed."""
-        raise BufferError("this memory was closed")
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        if self.source is None:
-            self.source = self.attach()
-        PyObject_GetBuffer(self.source, view, flags)
-
-    def __releasebuffer__(self, Py_buffer* view):
-        """Never called (a view belongs to `source`), but its being there tells
-        numpy that the memory may go away, so that it keeps a view of it."""
 
 
 def file_system(int fd):

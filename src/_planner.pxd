@@ -1,5 +1,5 @@
 """Who fetches which bytes: the state of one object's plan."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef struct Part:
@@ -45,6 +45,7 @@ cdef void plan_free(Plan* plan) noexcept nogil
 cdef void plan_measured(Plan* plan, double gap, double rate) noexcept nogil
 cdef int64_t plan_part_size(const Plan* plan, int connections, bint followed) noexcept nogil
 cdef bint plan_adopt(Plan* plan, int lane, int64_t start, int64_t stop) noexcept nogil
+cdef int plan_resume(Plan* plan, const uint32_t* filled, int64_t nblocks) noexcept nogil
 cdef bint plan_take(Plan* plan, int lane, int connections, bint followed,
                     int64_t credit, int64_t wanted, Part* out) noexcept nogil
 cdef int64_t plan_extend(Plan* plan, int lane) noexcept nogil

@@ -16,6 +16,7 @@ Laws, which hold after every call:
 
 Nothing here locks. The caller holds the Landing's mutex around every call.
 """
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove, memset
 
@@ -119,14 +120,49 @@ cdef inline void occupy(Plan* plan, int lane, int64_t start, int64_t stop) noexc
 
 
 cdef bint plan_adopt(Plan* plan, int lane, int64_t start, int64_t stop) noexcept nogil:
-    """Give `lane` the never-issued [start, stop): the part of the first request,
-    which was sent before there was a plan. False unless start == next."""
-    if start != plan.next or not start <= stop <= next_cut(plan, start) or plan.lanes[lane].busy:
+    """Give `lane` the part of the first request, which was sent before there was a
+    plan: of [start, stop) what nobody has, from `start` on. False when that is nothing."""
+    cdef Part gap
+    cdef int i
+    if not start < stop <= next_cut(plan, start) or plan.lanes[lane].busy:
         return False
-    plan.unissued -= stop - start
-    plan.next = stop
-    occupy(plan, lane, start, stop)
-    return True
+    if start >= plan.next:
+        gap.start, gap.stop = plan.next, start
+        plan.unissued -= stop - plan.next
+        plan.next = stop
+        if give_back(plan, gap.start, gap.stop) < 0:
+            return False
+        occupy(plan, lane, start, stop)
+        return True
+    for i in range(plan.ngaps):
+        gap = plan.gaps[i]
+        if gap.start <= start < gap.stop:
+            stop = min(stop, gap.stop)
+            plan.ngaps -= 1
+            memmove(plan.gaps + i, plan.gaps + i + 1, (plan.ngaps - i) * sizeof(Part))
+            plan.unissued -= gap.stop - gap.start
+            if give_back(plan, gap.start, start) < 0 or give_back(plan, stop, gap.stop) < 0:
+                return False
+            occupy(plan, lane, start, stop)
+            return True
+    return False
+
+
+cdef int plan_resume(Plan* plan, const uint32_t* filled, int64_t nblocks) noexcept nogil:
+    """A plan that is new: blocks that are filled are in place, the others are gaps.
+    -1 when there is no memory."""
+    cdef int64_t index, start = -1
+    plan.unissued = 0
+    plan.next = plan.size
+    for index in range(nblocks + 1):
+        if index < nblocks and filled[index] == 0:
+            if start < 0:
+                start = index * plan.block
+        elif start >= 0:
+            if give_back(plan, start, min(index * plan.block, plan.size)) < 0:
+                return -1
+            start = -1
+    return 0
 
 
 cdef bint plan_take(Plan* plan, int lane, int connections, bint followed,
@@ -339,6 +375,18 @@ cdef class Planner:
         if plan_take(&self.plan, self.check(lane), connections, followed, most, wanted, &part):
             return part.start, part.stop
         return None
+
+    def resume(self, filled):
+        cdef uint32_t* copy = <uint32_t*>malloc((len(filled) + 1) * sizeof(uint32_t))
+        cdef int done
+        if copy is NULL:
+            raise MemoryError
+        for i, n in enumerate(filled):
+            copy[i] = n
+        done = plan_resume(&self.plan, copy, len(filled))
+        free(copy)
+        if done < 0:
+            raise MemoryError
 
     def extend(self, int lane):
         return plan_extend(&self.plan, self.check(lane))

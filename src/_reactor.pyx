@@ -262,6 +262,11 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
     free(cuts)
     job.plan.window = job.ground.capacity if job.ground.ring else 0
     job.ground.orderly = job.nspans == 1 and job.part_size % job.block == 0
+    if (size > 0 and not job.stream and atomic_get(&job.ground.landed) > 0
+            and plan_resume(&job.plan, job.ground.filled, job.ground.nblocks) < 0):
+        out_of_memory(core, job)
+        return
+    job.seen = atomic_get(&job.ground.landed)
     job.planned = job.proven = True
     job.progressed = core.now
     job.state = LANDING
@@ -271,8 +276,12 @@ cdef void begin(Core* core, Job* job) noexcept nogil:
     if first.phase != WAITING:
         return                          # its response had no body: start over
     stop_ = size if job.stream else min(first.body_stop, size)
-    plan_adopt(&job.plan, 0, 0, stop_)
-    first.stop = stop_
+    if job.stream:
+        first.start = 0                 # whatever range was asked for
+    if not plan_adopt(&job.plan, 0, first.start, stop_):
+        stop(core, first)               # it brings what is in place, or what nobody wants
+        return
+    first.stop = job.plan.lanes[0].stop
     part_with_last(job, first)
     first.phase = COPYING
     first.marked = core.now

@@ -79,8 +79,8 @@ cdef void begin_job(Core* core, Job* job) noexcept nogil:
         out_of_memory(core, job)
         return
     if span.stop >= 0:
-        length = max(min(length, span.stop - span.start), 1)
-    launch(core, lane_of(job, 0), 0, length, not job.plain)
+        length = max(min(length, span.stop - span.start - job.first_start), 1)
+    launch(core, lane_of(job, 0), job.first_start, job.first_start + length, not job.plain)
 
 
 cdef bint assign(Core* core, Job* job) noexcept nogil:

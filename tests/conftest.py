@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 import parpull
-from parpull import _job, _landing, _reactor
+from parpull import _job, _mapping, _reactor
 from tests.servers.fixtures import name, origin, tls_origin
 
 __all__ = ["name", "origin", "tls_origin"]
@@ -30,7 +30,7 @@ def living() -> dict[str, int]:
     return {
         "reactors": _reactor.live_reactors(),
         "jobs": _job.live_jobs(),
-        "mappings": _landing.live_mappings(),
+        "mappings": _mapping.live_mappings(),
         "fds": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
         "threads": threading.active_count(),
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from parpull import Blob
-from parpull._landing import Mapping, live_mappings
+from parpull._mapping import Mapping, live_mappings
 from parpull.errors import BadOption
 
 DATA = bytes(range(64))

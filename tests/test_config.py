@@ -106,6 +106,14 @@ def test_no_file_is_no_mistake_unless_it_was_named(tmp_path, monkeypatch):
         Options.from_env({"PARPULL_CONFIG": str(tmp_path / "no")})
 
 
+@pytest.mark.parametrize("home", ["/dev/null", "/no/such/home"])
+def test_a_home_that_is_none(monkeypatch, home):
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("PARPULL_CONFIG", raising=False)
+    assert Options.from_env().connections == "auto"
+
+
 @pytest.mark.parametrize(
     ("text", "told", "hint"),
     [

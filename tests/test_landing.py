@@ -22,15 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parpull._landing import (
-    Exporter,
-    Landing,
-    Mapping,
-    direct_align,
-    file_system,
-    live_mappings,
-    reserve,
-)
+from parpull._landing import Landing, direct_align, file_system, reserve
+from parpull._mapping import Exporter, Mapping, live_mappings
 
 PAGE, MIB = 4096, 1 << 20
 DISK, SHM = str(Path(__file__).resolve().parents[1]), "/dev/shm"
@@ -38,7 +31,7 @@ DISK, SHM = str(Path(__file__).resolve().parents[1]), "/dev/shm"
 
 def alone(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter."""
-    head = "from parpull._landing import *\n"
+    head = "from parpull._landing import *; from parpull._mapping import *\n"
     return subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
     )

@@ -286,8 +286,15 @@ def test_netrc_names_the_file():
     assert Options.from_env({"NETRC": __file__}).netrc is False
     assert Options.from_env({"NETRC": __file__}, netrc=True).netrc == __file__
     assert Options.from_env({"NETRC": "/no/such", "PARPULL_NETRC": __file__}).netrc == __file__
-    with pytest.raises(BadOption):
+    with pytest.raises(BadOption, match="^NETRC="):
         Options.from_env({"NETRC": "/no/such/file"}, netrc=True)
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "http_proxy", "all_proxy", "no_proxy"])
+def test_the_usual_variables_are_named_too(name):
+    with pytest.raises(BadOption, match=f"{name}.*=") as caught:
+        Options.from_env({name: f"http://u:{SECRET}@h\n"})
+    assert SECRET not in str(caught.value)
 
 
 def test_arguments_come_first():

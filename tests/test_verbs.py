@@ -366,7 +366,7 @@ def test_every_line_of_json_is_as_described(cli, origin, name, tmp_path, args, a
     assert not any(validator.is_valid(line) for line in broken)
 
 
-def test_the_json_runs_show_every_event():
+def test_the_description_names_every_event():
     schema = json.loads((ROOT / "docs" / "events.schema.json").read_text(encoding="utf-8"))
     from parpull import events
 

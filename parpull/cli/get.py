@@ -17,7 +17,7 @@ import parpull
 
 from ..errors import SinkError, TransferError, redact
 from .display import choose
-from .items import items_of, prove_by
+from .items import fetch_sums, items_of, prove_by, read_sums
 from .outcome import Item, UsageError, exit_code, say, write_out
 from .parser import CODES, Refuse, add_network, add_telling, options_of, seconds
 from .stop import Signals, Stopped
@@ -96,12 +96,18 @@ def run(args: Arguments) -> int:
     options = options_of(args)
     deadline = Deadline(args.max_time)
     items = items_of(args.urls, args.input_file, args.output, args.directory, options, quiet=args.quiet)
+    sums = None if args.checksum_file is None else read_sums(args.checksum_file)
     with Signals() as signals:
         try:
             if args.checksum_file is not None:
-                prove_by(
-                    items, args.checksum_file, options, lambda url, chosen: _fetch_whole(url, chosen, signals, deadline)
-                )
+                if sums is None:
+                    sums = fetch_sums(
+                        items,
+                        args.checksum_file,
+                        options,
+                        lambda url, chosen: _fetch_whole(url, chosen, signals, deadline),
+                    )
+                prove_by(items, sums, args.checksum_file)
             display = choose(
                 items, quiet=args.quiet, verbose=args.verbose, json=args.json, to_stdout=args.output == "-"
             )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..options import Options
 
-__all__ = ["items_of", "prove_by"]
+__all__ = ["fetch_sums", "items_of", "prove_by", "read_sums"]
 
 MAX_LIST = 16 << 20  # bytes of a list; nobody writes a larger one
 
@@ -111,15 +111,29 @@ def _folder(entry: Entry, directory: str | None) -> str:
     return folder
 
 
-def prove_by(items: list[Item], source: str, options: Options, fetch: Callable[[str, Options], bytes]) -> None:
-    """Give each item its checksum from a file, or a URL, of checksums. UsageError when
-    one is missing there."""
-    if source.startswith(("https://", "http://")):
-        name = redact(source)
-        text = text_of(_fetched(items, source, options, fetch), name)
-    else:
-        name = source
-        text = text_of(_read(source, name), name)
+def read_sums(source: str) -> str | None:
+    """The text of a file of checksums; None if it has to be fetched."""
+    return None if source.startswith(("https://", "http://")) else text_of(_read(source, source), source)
+
+
+def fetch_sums(items: list[Item], source: str, options: Options, fetch: Callable[[str, Options], bytes]) -> str:
+    """The same from its URL."""
+    chosen = options.replace(checksum=None, max_memory=MAX_LIST)
+    if origin_of(source) not in {origin_of(item.url) for item in items}:
+        # -H, -u and --cookie are for the objects' server; it is another one's list.
+        chosen = chosen.replace(headers=(), auth=None, cookies=None)
+    try:
+        return text_of(fetch(source, chosen), redact(source))
+    except MemoryBudget:
+        raise UsageError(
+            f"{redact(source)} is larger than {MAX_LIST >> 20} MiB", "is it a list of checksums?"
+        ) from None
+
+
+def prove_by(items: list[Item], text: str, source: str) -> None:
+    """Give each item its checksum from the text of `source`. UsageError when one is
+    missing there."""
+    name = redact(source) if "://" in source else source
     sums = parse_sums(text, name)
     for item in items:
         if item.checksum is None:
@@ -127,16 +141,3 @@ def prove_by(items: list[Item], source: str, options: Options, fetch: Callable[[
         if item.checksum is None:
             some = ", ".join(sorted(sums)[:3]) + (", …" if len(sums) > 3 else "")
             raise UsageError(f"{name} has no usable checksum of {item.name}", f"it has those of: {some}")
-
-
-def _fetched(items: list[Item], source: str, options: Options, fetch: Callable[[str, Options], bytes]) -> bytes:
-    chosen = options.replace(checksum=None, max_memory=MAX_LIST)
-    if origin_of(source) not in {origin_of(item.url) for item in items}:
-        # -H, -u and --cookie are for the objects' server; it is another one's list.
-        chosen = chosen.replace(headers=(), auth=None, cookies=None)
-    try:
-        return fetch(source, chosen)
-    except MemoryBudget:
-        raise UsageError(
-            f"{redact(source)} is larger than {MAX_LIST >> 20} MiB", "is it a list of checksums?"
-        ) from None

@@ -152,13 +152,12 @@ class Parser(argparse.ArgumentParser):
             _, unknown = self.parse_known_intermixed_args(argv, args)
         except _Answered:
             return None
-        except argparse.ArgumentError as error:
-            raise self._misused(error) from None
-        except _Missing:
+        except (argparse.ArgumentError, _Missing) as error:
+            misused = error if isinstance(error, _Missing) else self._misused(error)
             # What is missing may be behind an option that we don't know.
             unknown = [text for text in argv if text[:1] == "-" != text and not self._known(text)]
-            if not unknown:
-                raise
+            if not unknown or not isinstance(misused, _Missing):
+                raise misused from None
         if unknown:
             raise self._unknown(unknown[0])
         return args
@@ -175,10 +174,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse's way to say that something is missing, as a UsageError."""
+        raise self._failed(message)
+
+    def _failed(self, message: str) -> UsageError:
         missing = message.removeprefix("the following arguments are required: ")
-        if missing != message:
-            raise _Missing(f"no {missing} given", self.more)
-        raise UsageError(message, self.more)
+        return UsageError(message, self.more) if missing == message else _Missing(f"no {missing} given", self.more)
 
     def format_usage(self) -> str:
         """One line."""
@@ -202,7 +202,7 @@ class Parser(argparse.ArgumentParser):
         """An option with too little, or too much, behind it."""
         name, message = error.argument_name, error.message
         if name is None:
-            self.error(message)
+            return self._failed(message)  # as Python 3.12 and later have it
         action = next((a for a in self._actions if "/".join(a.option_strings) == name), None)
         if action is not None and message.startswith("expected"):
             return UsageError(f"{name} needs a value: {action.metavar}", self.more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checksums import LISTS
 from ..errors import redact
 
 TYPE_CHECKING = False
@@ -52,10 +53,13 @@ class Target:
 def target_of(url: str, text: str, *, total: int, ranges: bool, address: str | None) -> Target:
     """The target of a response: `text` holds a `name:value` line per header, `total`
     is the object's size or -1."""
-    headers = {}
+    headers: dict[str, str] = {}
     for line in text.split("\n"):  # not splitlines(): a value may hold U+0085
         name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+        name, value = name.strip().lower(), value.strip()
+        if name in LISTS and name in headers:
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
     return Target(
         redact(url),
         size=None if total < 0 else total,

@@ -7,7 +7,7 @@ import os
 import pytest
 
 import parpull
-from parpull._landing import Mapping
+from parpull._mapping import Mapping
 from parpull._reactor import Reactor
 from tests.conftest import leaked, living
 
