@@ -34,6 +34,20 @@ options by the names below, such as connections = 32 or part_size = "16MiB"; PAR
 users and passwords by host, for \\-\\-netrc; NETRC names another file
 """
 
+LISTS = """\
+.PP
+A list (\\-\\-input\\-file) has an address a line. Lines below it that begin with white space hold options of that
+object: out=NAME, dir=DIR, checksum=ALGORITHM=HEX, header=NAME: VALUE. Lines that begin with # are comments.
+Nothing in a list leads out of \\-\\-directory.
+.PP
+.nf
+https://host/a.bin
+  out=models/a.bin
+  checksum=sha\\-256=9f86d0...
+https://host/b.bin
+.fi
+"""
+
 
 def page() -> str:
     """The manual page, as roff."""
@@ -55,6 +69,7 @@ def page() -> str:
             lines += _verb(parser_of(verb), told)
     examples, _, codes = str(get.epilog).partition("exit codes: ")
     lines += [".SH EXAMPLES", *_raw(examples.removeprefix("examples:\n"))]
+    lines += [".SH LISTS", *LISTS.splitlines()[1:]]
     lines += [".SH EXIT STATUS", *_raw(codes)]
     lines += [".SH FILES"]
     for place, text in zip(FILES.splitlines()[::2], FILES.splitlines()[1::2], strict=True):
@@ -96,7 +111,7 @@ def _entry(action: argparse.Action) -> list[str]:
     name = str(action.metavar or action.dest)
     if action.option_strings:
         value = "" if action.nargs == 0 else f" \\fI{escape(name)}\\fR"
-        head = ", ".join(f"\\fB{escape(text)}\\fR{value}" for text in action.option_strings)
+        head = ", ".join(f"\\fB{escape(text)}\\fR" for text in action.option_strings) + value
     else:
         head = f"\\fI{escape(name)}\\fR"
     return [".TP", head, escape(str(action.help))]

@@ -145,10 +145,13 @@ class Options:
         The file is config.toml in the user's folder for configuration, or the one that
         PARPULL_CONFIG names; empty, it names none. With an `environ` of the caller's own
         only a named one is read."""
-        path = default_path() if environ is None else None
+        ours = environ is None
         environ = os.environ if environ is None else environ
-        path = environ.get("PARPULL_CONFIG", path)
-        known: dict[str, Any] = read(path, named="PARPULL_CONFIG" in environ) if path else {}
+        path = environ.get("PARPULL_CONFIG")
+        named = path is not None
+        if ours and not named:
+            path = default_path()
+        known: dict[str, Any] = read(path, named=named) if path else {}
         for name, parse in FROM_TEXT.items():
             label = "PARPULL_" + name.upper()
             text = environ.get(label)

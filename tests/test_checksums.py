@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parpull._crc import Crc32c, Crc64Nvme
 from parpull._landing import Landing
-from parpull.checksums import LENGTHS, STEP, Checksum, Follower, parse_checksum
+from parpull.checksums import LENGTHS, STEP, Checksum, Follower, parse_checksum, stated
 from parpull.errors import BadOption, ChecksumMismatch, IntegrityError
 
 PAGE = 4096
@@ -22,7 +24,9 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 @pytest.mark.parametrize("mark", ["=", ":", " = ", ": "])
 @pytest.mark.parametrize("case", [str.lower, str.upper])
 def test_spellings(algorithm, mark, case):
-    digest = hashlib.new(algorithm, DATA).hexdigest()
+    known = Checksum(algorithm, "").hasher()
+    known.update(DATA)
+    digest = known.hexdigest()
     checksum = parse_checksum(case(f" {algorithm}{mark}{digest}\n"))
     assert (checksum.algorithm, checksum.expected) == (algorithm, digest)
     hasher = checksum.hasher()
@@ -67,6 +71,77 @@ def test_a_mismatch_says_both():
     assert (error.algorithm, error.expected, error.actual) == ("md5", "a" * 32, "b" * 32)
     assert isinstance(error, IntegrityError)
     assert error.hint
+
+
+# --- known answers, and what servers state -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [("crc32", "cbf43926"), ("crc32c", "e3069283"), ("crc64nvme", "ae8b14860a799888"),
+     ("md5", "25f9e794323b453885f5181f1b624d0b"), ("xxh3_128", "f7c35fd68e6ddd5c6ed06f5cec8f5e19"),
+     ("sha256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225")],
+)  # fmt: skip
+def test_check_values(algorithm, expected):
+    """The digest of "123456789", as catalogues of algorithms give it."""
+    hasher = Checksum(algorithm, expected).hasher()
+    hasher.update(b"123456789")
+    if algorithm != "xxh3_128":  # no catalogue has it: only that it is 128 bits
+        assert hasher.hexdigest() == expected
+    assert len(hasher.hexdigest()) == len(expected)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=8))
+def test_the_instruction_and_the_table_agree(pieces):
+    hard, soft = Crc32c(), Crc32c(soft=True)
+    whole = Crc64Nvme()
+    for piece in pieces:
+        hard.update(piece)
+        soft.update(piece)
+        whole.update(piece)
+    again = Crc64Nvme()
+    again.update(b"".join(pieces))
+    assert hard.digest() == soft.digest()
+    assert whole.digest() == again.digest()
+
+
+def b64(hexadecimal):
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+
+
+SHA = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"
+MD5 = "25f9e794323b453885f5181f1b624d0b"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"repr-digest": f"sha-256=:{b64(SHA)}:"}, ("sha256", SHA)),
+        ({"repr-digest": f"sha-512=:AAAA:, sha-256=:{b64(SHA)}:;q=1"}, ("sha256", SHA)),
+        ({"digest": f"SHA-256={b64(SHA)}"}, ("sha256", SHA)),
+        ({"x-goog-hash": f"md5={b64(MD5)}"}, ("md5", MD5)),
+        ({"x-goog-hash": f"crc32c=4waSgw==, md5={b64(MD5)}"}, ("crc32c", "e3069283")),
+        ({"x-goog-hash": "crc32c=4waSgw==", "x-goog-stored-content-encoding": "gzip"}, None),
+        ({"x-amz-checksum-crc64nvme": b64("ae8b14860a799888"), "x-amz-checksum-type": "FULL_OBJECT"},
+         ("crc64nvme", "ae8b14860a799888")),
+        ({"x-amz-checksum-crc32c": "4waSgw==", "x-amz-checksum-type": "COMPOSITE"}, None),
+        ({"x-amz-checksum-sha256": f"{b64(SHA)}-5"}, None),
+        ({"content-digest": f"sha-256=:{b64(SHA)}:"}, None),  # of the part, not of the object
+        ({"repr-digest": "sha-256=:!!!!:"}, None),
+        ({"repr-digest": "sha-256=:AAAA:"}, None),
+        ({"repr-digest": ",,=;=,sha-256"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_what_servers_state(headers, expected):
+    checksum = stated(headers)
+    assert (None if checksum is None else (checksum.algorithm, checksum.expected)) == expected
+
+
+@given(st.text(max_size=60), st.sampled_from(["repr-digest", "digest", "x-goog-hash", "x-amz-checksum-crc32"]))
+def test_any_header_is_read_or_ignored(text, header):
+    checksum = stated({header: text})
+    assert checksum is None or len(checksum.expected) == LENGTHS[checksum.algorithm]
 
 
 # --- the follower ----------------------------------------------------------------------

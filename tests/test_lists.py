@@ -134,7 +134,8 @@ def test_sums():
 @pytest.mark.parametrize(
     ("name", "length", "algorithm"),
     [("x", 32, "md5"), ("x", 40, "sha1"), ("x", 56, "sha224"), ("x", 64, "sha256"), ("x", 96, "sha384"),
-     ("x", 128, "sha512"), ("SHA512SUMS", 128, "sha512"), ("B2SUMS", 128, "blake2b"), ("d/b2sums.txt", 128, "blake2b")],
+     ("x", 128, "sha512"), ("SHA512SUMS", 128, "sha512"), ("B2SUMS", 128, "blake2b"), ("d/b2sums.txt", 128, "blake2b"),
+     ("B3SUMS", 64, "blake3"), ("B3SUMS", 40, "sha1"), ("b2/SHA512SUMS", 128, "sha512")],
 )  # fmt: skip
 def test_the_algorithm_is_known_by_its_length(name, length, algorithm):
     assert parse_sums("a" * length + "  x", name) == {"x": {algorithm: "a" * length}}

@@ -286,7 +286,7 @@ def test_netrc_names_the_file():
     assert Options.from_env({"NETRC": __file__}).netrc is False
     assert Options.from_env({"NETRC": __file__}, netrc=True).netrc == __file__
     assert Options.from_env({"NETRC": "/no/such", "PARPULL_NETRC": __file__}).netrc == __file__
-    with pytest.raises(BadOption, match="^NETRC="):
+    with pytest.raises(BadOption, match=r"^NETRC="):
         Options.from_env({"NETRC": "/no/such/file"}, netrc=True)
 
 

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parpull.cli import VERBS, outcome, parser_of
 from parpull.cli.completion import SHELLS, everything
@@ -102,6 +104,19 @@ def flags():
     for verb in VERBS:
         for action in parser_of(verb)._actions:
             yield from ((verb, flag) for flag in action.option_strings)
+
+
+WORDS = st.sampled_from(sorted({flag for _, flag in flags()})) | st.sampled_from(["--", "-", "", "5", "http://h/x"])
+
+
+@given(st.sampled_from(VERBS), st.lists(WORDS | st.text(max_size=6) | st.text(max_size=4).map("-".__add__), max_size=5))
+def test_any_arguments_are_read_or_a_usage_error(verb, argv):
+    argv = [arg for arg in argv if arg not in ("-h", "--help", "-V", "--version") and not re.match("-[^-]*[hV]", arg)]
+    try:
+        assert parser_of(verb).read(argv) is not None
+    except outcome.UsageError as error:
+        assert str(error)
+        assert error.hint
 
 
 def test_every_flag_is_tested():

@@ -144,6 +144,8 @@ def _check(args: Arguments) -> None:
             )
     if args.checksum is not None and args.checksum_file is not None:
         raise UsageError("--checksum and --checksum-file contradict each other", "give one of them")
+    if args.remote_name and any("://" not in url for url in args.urls):
+        raise UsageError("-O takes no name: it names files as their URLs do", "write -o FILE, or -o -")
     if args.output is not None and args.output.endswith("/"):
         raise UsageError(f"-o {args.output} names a folder", f"write -d {args.output}")
     if args.output == "":

@@ -23,7 +23,7 @@ __all__ = ["Entry", "find_sum", "parse_list", "parse_sums", "text_of"]
 
 OPTIONS = ("out", "dir", "checksum", "header")
 # Of several digests of one object, the first of these; also the order in which a length is read.
-STRENGTH = ("sha512", "blake2b", "sha384", "sha256", "sha224", "sha1", "md5")
+STRENGTH = ("sha512", "blake2b", "sha384", "sha256", "blake3", "sha224", "sha1", "md5")
 GNU = re.compile(r"(\\?)([0-9A-Fa-f]{32,128})(?: [ *]|\t)(.+)")
 BSD = re.compile(r"(\\?)([A-Za-z0-9-]+) ?\((.+)\) ?= ([0-9A-Fa-f]+)")
 ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
@@ -144,9 +144,9 @@ def parse_sums(text: str, name: str) -> dict[str, dict[str, str]]:
 def _algorithm(length: int, name: str) -> str:
     """By the digest's length; where two have it, by the name of the list (B2SUMS)."""
     likely = [algorithm for algorithm in STRENGTH if LENGTHS[algorithm] == length]
-    if "blake2b" in likely and re.search(r"b2sum|blake2", name.rpartition("/")[2].lower()):
-        return "blake2b"
-    return likely[0] if likely else ""
+    named = re.search(r"(?:b|blake)([23])", name.rpartition("/")[2].lower())
+    blake = {"2": "blake2b", "3": "blake3"}[named[1]] if named else ""
+    return blake if blake in likely else likely[0] if likely else ""
 
 
 def find_sum(sums: Mapping[str, Mapping[str, str]], *names: str) -> str | None:

@@ -153,7 +153,7 @@ class Parser(argparse.ArgumentParser):
         except _Answered:
             return None
         except (argparse.ArgumentError, _Missing) as error:
-            misused = error if isinstance(error, _Missing) else self._misused(error)
+            misused = error if isinstance(error, _Missing) else self._misused(error, argv)
             # What is missing may be behind an option that we don't know.
             unknown = [text for text in argv if text[:1] == "-" != text and not self._known(text)]
             if not unknown or not isinstance(misused, _Missing):
@@ -198,7 +198,7 @@ class Parser(argparse.ArgumentParser):
         name = text.partition("=")[0] if text.startswith("--") else text[:2]
         return name in self._option_string_actions or name == "--"
 
-    def _misused(self, error: argparse.ArgumentError) -> UsageError:
+    def _misused(self, error: argparse.ArgumentError, argv: Sequence[str]) -> UsageError:
         """An option with too little, or too much, behind it."""
         name, message = error.argument_name, error.message
         if name is None:
@@ -207,7 +207,11 @@ class Parser(argparse.ArgumentParser):
         if action is not None and message.startswith("expected"):
             return UsageError(f"{name} needs a value: {action.metavar}", self.more)
         if action is not None and message.startswith("ignored explicit"):
-            return UsageError(f"{name} takes no value", self.more)
+            behind = f"-{message.partition(chr(39))[2][:1]}"
+            long = any(text.partition("=")[0] in action.option_strings for text in argv if text.startswith("--"))
+            if not long and behind[1:].isalpha() and not self._known(behind):  # -qz
+                return self._unknown(behind)
+            return UsageError(f"{name} takes no value", "write -o FILE, or -o -" if name[:2] == "-O" else self.more)
         return UsageError(f"{name}: {message}", self.more)
 
     def _unknown(self, option: str) -> UsageError:
@@ -231,7 +235,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         import shutil
 
-        super().__init__(prog, max_help_position=32, width=min(shutil.get_terminal_size().columns, WIDTH))
+        super().__init__(prog, max_help_position=28, width=min(shutil.get_terminal_size().columns, WIDTH))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        # The value once, behind the last name, as Python 3.13 and later have it.
+        return f"{', '.join(action.option_strings)} {action.metavar}"
 
 
 class _Help(argparse.Action):
@@ -359,7 +369,7 @@ def add_network(parser: Parser) -> None:
     )  # fmt: skip
     send.add_argument("-u", "--user", type=_userinfo, dest="auth", metavar="USER:PASS", help="log in with")
     send.add_argument("--netrc", action="store_true", default=None, help="log in as ~/.netrc says (or $NETRC)")
-    send.add_argument("--cookie", metavar="FILE", help="cookies of this file (Netscape format), or 'NAME=VALUE; …'")
+    send.add_argument("--cookie", metavar="FILE", help="a Netscape file of cookies, or 'NAME=VALUE; …'")
 
     net = parser.add_argument_group("network")
     net.add_argument("--proxy", metavar="URL", help="go through this proxy")
