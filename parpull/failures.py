@@ -52,15 +52,15 @@ def failure_of(
         return _status(status, url)
     if kind == "flawed":
         reason = FLAWS[code]
-        return BadResponse(f"the response can't be used: {reason}", url=url, reason=reason, status=status)
+        return BadResponse(f"the response can't be used, {reason}: {url}", url=url, reason=reason, status=status)
     if kind == "too_large":
-        return BadResponse("the response's headers are larger than 64 KiB", url=url, reason="headers too large")
+        return BadResponse(f"the response's headers are larger than 64 KiB: {url}", url=url, reason="headers too large")
     if kind == "surplus":
         reason = "the body is not as long as the response said"
-        return BadResponse(reason, url=url, reason=reason, status=status)
+        return BadResponse(f"{reason}: {url}", url=url, reason=reason, status=status)
     if kind in ("other_object", "different"):
         return ObjectChanged(
-            "the object changed while it was fetched",
+            f"the object changed while it was fetched: {url}",
             url=url,
             before=before,
             after=event["text"],
@@ -73,7 +73,12 @@ def failure_of(
             hint="it does not give ranges reliably: use one connection",
         )
     if kind == "silent":
-        return Stalled(f"nothing arrived for {stall_timeout:g} s", url=url, seconds=stall_timeout)
+        return Stalled(
+            f"nothing arrived for {stall_timeout:g} s: {url}",
+            url=url,
+            seconds=stall_timeout,
+            hint="the server or the network is stuck: try again later; stall_timeout= waits longer",
+        )
     if kind == "sink":
         return sink_error(code, path)
     return TransferError(f"the transfer failed: {kind or 'unknown cause'}", url=url)
@@ -115,6 +120,9 @@ def _transport(code: int, text: str | None, url: str) -> ParpullError:
         NO_CONNECTION: "check the port, and whether the server runs",
         TIMEOUT: "the server does not answer; connect_timeout= gives it more time",
     }.get(code)
+    host = url.partition("://")[2].partition("/")[0]
+    if host.partition(":")[0] not in message:  # "Timeout was reached"
+        message = f"{host}: {message}"
     return ConnectFailed(message, url=url, code=code, hint=hint)
 
 
@@ -128,4 +136,9 @@ def _status(status: int, url: str) -> ParpullError:
             407: "the proxy wants credentials: proxy=http://user:password@host:port",
         }[status]
         return AccessDenied(f"access denied ({status}): {url}", url=url, status=status, hint=hint)
-    return BadStatus(f"the server answered {status}: {url}", url=url, status=status)
+    hint = None
+    if status == 429:
+        hint = "it wants fewer requests: try fewer connections, or later"
+    elif status >= 500:
+        hint = "the server is in trouble: try again later"
+    return BadStatus(f"the server answered {status}: {url}", url=url, status=status, hint=hint)

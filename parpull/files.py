@@ -136,7 +136,7 @@ class FileSink:
                 f"cannot write {self.path}: there is no folder {folder}",
                 path=self.path,
                 errno=code,
-                hint="make it first",
+                hint="make it first, or let -d FOLDER make it",
             )
         if os.path.exists(self.path):
             if not stat.S_ISREG(os.stat(self.path).st_mode):
@@ -144,7 +144,7 @@ class FileSink:
                     f"{self.path} is not a regular file",
                     path=self.path,
                     errno=errno.EINVAL,
-                    hint="ranges land out of order, so pipes and devices can't take them; use -o - to stream",
+                    hint="ranges land out of order, so pipes and devices can't take them; parpull cat, or open(), streams",
                 )
             if not self._overwrite:
                 self.existing = self._existing()
@@ -249,7 +249,7 @@ class FileSink:
             os.close(self._fd)
             self._fd = -1
             raise InUse(
-                f"another transfer writes {self.path}" + (f": {owner}" if owner else ""),
+                f"another transfer writes {self.path}" + (f" ({owner})" if owner else ""),
                 path=self.path,
                 errno=errno.EBUSY,
                 owner=owner,

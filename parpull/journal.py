@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-__all__ = ["PAGE", "SUFFIX", "Journal", "boot_id"]
+__all__ = ["Journal", "boot_id"]
 
 SUFFIX = ".parpull"
 PAGE = 4096  # bytes before the first entry

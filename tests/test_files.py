@@ -92,7 +92,7 @@ def test_a_folder_is_no_file(tmp_path):
 def test_a_folder_must_be_there(tmp_path):
     with pytest.raises(SinkError, match="there is no folder") as caught:
         FileSink(tmp_path / "no" / "x").check()
-    assert (caught.value.errno, caught.value.hint) == (errno.ENOENT, "make it first")
+    assert (caught.value.errno, caught.value.hint) == (errno.ENOENT, "make it first, or let -d FOLDER make it")
     (tmp_path / "file").touch()
     with pytest.raises(SinkError) as caught:
         FileSink(tmp_path / "file" / "x").check()
@@ -447,7 +447,7 @@ def test_another_process_has_it(tmp_path):
         assert caught.value.owner is None
         return
     assert caught.value.owner.startswith(f"process {other.pid} (")
-    assert str(caught.value) == f"another transfer writes {tmp_path / 'x'}: {caught.value.owner}"
+    assert str(caught.value) == f"another transfer writes {tmp_path / 'x'} ({caught.value.owner})"
     assert os.listdir(tmp_path) == []
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "SUMMARY", "USAGE", "add", "run"]
 
-SUMMARY = "Write objects to standard output while they arrive"
+SUMMARY = "write objects to standard output while they arrive"
 USAGE = "parpull cat [options] URL..."
 EPILOG = """\
 examples:

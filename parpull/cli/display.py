@@ -129,6 +129,8 @@ def ending(item: Item) -> str:
     """The line that says how well an object came."""
     assert item.blob is not None
     size = item.blob.size
+    if item.ended is not None and item.ended.up_to_date:
+        return f"{item.name}: up to date ({human_size(size)})"
     text = f"{item.name}: {human_size(size)}"
     if item.ended is not None:
         seconds = item.ended.seconds
