@@ -4,13 +4,14 @@
 # make quick    the tests without the slow ones
 # make lint     ruff, mypy, cython-lint, import-linter (part of make test)
 # make bench    CPU per GiB beside a C loop, pycurl and forked curl
+# make docs     the user guide, as a site in build/docs
 # make clean    forget everything that was built
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(wildcard src/*) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test build quick lint bench clean
+.PHONY: demo test build quick lint bench docs clean
 
 build: .venv/built
 
@@ -21,11 +22,11 @@ build: .venv/built
 
 .venv/ready: .ci/system-packages pyproject.toml
 	@.ci/system-packages $(PYTHON)
-	@echo "== installing into .venv: the groups build, test and lint of pyproject.toml, and rich"
+	@echo "== installing into .venv: the groups build, test, lint and docs of pyproject.toml, and rich"
 	rm -rf build/editable  # its cache belongs to the tools of the old .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
-	$(BIN)/pip install -q --group build --group test --group lint "rich>=13"
+	$(BIN)/pip install -q --group build --group test --group lint --group docs "rich>=13"
 	@touch $@
 
 demo: build
@@ -46,6 +47,9 @@ lint: build
 
 bench: build
 	$(BIN)/python -m bench.engine
+
+docs: build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build .cache dist

@@ -48,6 +48,12 @@ class Blob(Exporter):
     def __len__(self) -> int:
         return self.size
 
+    def __getitem__(self, index: int | slice) -> Any:
+        """A byte as a number, or a memoryview of several: no copy. A view keeps the
+        blob from being closed."""
+        view = memoryview(self).cast("B")
+        return view[index]
+
     def __repr__(self) -> str:
         where = repr(self.path) if self.path else "in memory"
         return f"<parpull.Blob {where}, {self.size:,} bytes>"

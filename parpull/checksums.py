@@ -104,7 +104,10 @@ def _library(name: str) -> Any:
         return import_module(name)
     except ImportError:
         raise BadOption(
-            f"{name} is not installed", name="checksum", value=name, hint=f"pip install {name}, or use another algorithm"
+            f"{name} is not installed",
+            name="checksum",
+            value=name,
+            hint=f"pip install {name}, or use another algorithm",
         ) from None
 
 

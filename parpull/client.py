@@ -57,9 +57,21 @@ class Client:
         descriptor of a file that is open for reading and writing (a memfd).
         Raises at once what can be known before any request: BadOption, BadURL,
         UnknownScheme, TargetExists, SinkError, BufferError, TypeError."""
-        chosen = self.options.replace(**options)
+        chosen = self._chosen(options)
         span = _span(start, stop)
         return self._submit(url, _sink(into, chosen, url if span == (0, None) else None), chosen, [span])
+
+    def _chosen(self, options: OptionFields) -> Options:
+        """The Client's options with these changes."""
+        chosen = self.options.replace(**options)
+        if chosen.host_connections != self.options.host_connections:
+            raise BadOption(
+                "host_connections is of a whole Client",
+                name="host_connections",
+                value=chosen.host_connections,
+                hint="Client(host_connections=N)",
+            )
+        return chosen
 
     def _submit(self, url: str, sink: Sink, options: Options, spans: list[tuple[int, int | None]]) -> Download:
         return Download(self._engine, url, resolve(url, options), sink, options, spans).start()
@@ -80,7 +92,7 @@ class Client:
         into: None, or a writable buffer in which the ranges lie one after another.
         Without it, ranges that overlap or nearly touch are fetched as one, and then
         share memory. BadOption when a range is empty or ends beyond the object."""
-        chosen = self.options.replace(**options)
+        chosen = self._chosen(options)
         wanted = [(_span(a, b), b) for a, b in ranges]
         pairs = [(span[0], b) for span, b in wanted]
         if not pairs:
@@ -142,14 +154,14 @@ class Client:
     def _open(
         self, url: str, buffering: int, access: Access, window: int, options: OptionFields, *, owned: bool
     ) -> Reader | WindowReader:
-        if buffering < 0 or buffering == 1:
-            raise BadOption(f"buffering={buffering} is not possible", name="buffering", value=buffering,
-                            hint="give bytes, or 0 for the raw reader")
+        if not isinstance(buffering, int) or buffering < 0 or buffering == 1:
+            hint = "give bytes, or 0 for the raw reader"
+            if isinstance(buffering, str):
+                hint = "there is no mode to choose: it reads bytes"
+            raise BadOption(f"buffering={buffering!r} is not possible", name="buffering", value=buffering, hint=hint)
         from .window import WindowReader
 
-        raw = WindowReader(
-            self, self._engine, url, self.options.replace(**options), access=access, window=window, owned=owned
-        )
+        raw = WindowReader(self, self._engine, url, self._chosen(options), access=access, window=window, owned=owned)
         return Reader(raw, buffering) if buffering else raw
 
     def probe(self, url: str, **options: Unpack[OptionFields]) -> Target:
@@ -257,9 +269,7 @@ def _sink(into: Into, options: Options, url: str | None) -> Sink:
     if into is None:
         return MemorySink(options.max_memory)
     if isinstance(into, (str, os.PathLike)):
-        return FileSink(
-            into, overwrite=options.overwrite, durable=options.durable, url=url, checksum=options.checksum
-        )
+        return FileSink(into, overwrite=options.overwrite, durable=options.durable, url=url, checksum=options.checksum)
     if isinstance(into, int) and not isinstance(into, bool):
         return DescriptorSink(into, options.max_memory)
     if callable(into) and not hasattr(into, "__array_interface__"):

@@ -136,9 +136,9 @@ def _status(status: int, url: str) -> ParpullError:
             407: "the proxy wants credentials: proxy=http://user:password@host:port",
         }[status]
         return AccessDenied(f"access denied ({status}): {url}", url=url, status=status, hint=hint)
-    hint = None
+    advice: str | None = None
     if status == 429:
-        hint = "it wants fewer requests: try fewer connections, or later"
+        advice = "it wants fewer requests: try fewer connections, or later"
     elif status >= 500:
-        hint = "the server is in trouble: try again later"
-    return BadStatus(f"the server answered {status}: {url}", url=url, status=status, hint=hint)
+        advice = "the server is in trouble: try again later"
+    return BadStatus(f"the server answered {status}: {url}", url=url, status=status, hint=advice)

@@ -112,7 +112,10 @@ class FileSink:
         url: str | None = None,
         checksum: str | None = None,
     ) -> None:
-        self.path = os.path.realpath(os.fsdecode(path))
+        name = os.fsdecode(path)
+        if "\0" in name:
+            raise sink_error(errno.EINVAL, name.replace("\0", "?"))
+        self.path = os.path.realpath(name)
         self.part = self.path + ".parpull-part"
         self.existing: Record | None = None
         self._overwrite = overwrite
@@ -144,7 +147,7 @@ class FileSink:
                     f"{self.path} is not a regular file",
                     path=self.path,
                     errno=errno.EINVAL,
-                    hint="ranges land out of order, so pipes and devices can't take them; parpull cat, or open(), streams",
+                    hint="ranges land out of order, which no pipe or device takes; parpull cat, or open(), streams",
                 )
             if not self._overwrite:
                 self.existing = self._existing()

@@ -189,7 +189,11 @@ class FrontReader(RawReader):
     def _landing(self) -> Landing:
         landing = self._download.ground()
         if self._source is None:
-            fd = self._sink.tap()
+            try:
+                fd = self._sink.tap()
+            except OSError:
+                self._download.result()  # raises: the file is gone, since the transfer failed
+                raise
             self._source = self._sink if fd is None else FileSource(fd)
         return landing
 
@@ -198,10 +202,11 @@ class FrontReader(RawReader):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._shut.is_set():
             left = STEP if deadline is None else min(max(deadline - time.monotonic(), 0.0), STEP)
-            front = landing.wait(at + 1, left)
+            over = self._download.done()  # asked first: what landed last is in front then
+            front = landing.wait(at + 1, 0.0 if over else left)
             if front > at:
                 return self._read(at, min(at + n, front))
-            if (landing.closed or at >= landing.size >= 0) and self._download.done():
+            if over:
                 self._download.result()  # raises what went wrong
                 return memoryview(b"")
             if landing.closed:

@@ -59,20 +59,20 @@ class Ahead:
 
     def jump(self, at: int) -> None:
         """The reader has gone elsewhere."""
-        self._asked = at  # up to here it has asked for bytes
+        self.asked = at  # up to here it has asked for bytes
         self._reads = 0
         self._begin = at
 
     def read(self, at: int, n: int, window: int) -> int:
         """Bytes to fetch beyond at + n. What is left of an earlier read is none of its own."""
-        if at + n > self._asked:
-            self._asked = at + n
+        if at + n > self.asked:
+            self.asked = at + n
             self._reads += 1
         if self._access == "sequential":
             return window
         if self._access == "random" or self._reads < 3:
             return 0
-        return min(self._asked - self._begin, window)
+        return min(self.asked - self._begin, window)
 
 
 class WindowSink:
@@ -151,7 +151,10 @@ class Run:
         landing = self.download.ground()
         at -= self.start
         most = self._capacity + at - at % landing.block  # keeps what is at `at`
-        credit = min(at + n + ahead + landing.block - 1, most)
+        credit = at + n + ahead
+        if landing.size >= 0:
+            credit = min(credit, landing.size + NEAR)  # what fits stays whole; a paused stream waits for so much room
+        credit = min(credit + landing.block - 1, most)
         credit -= credit % landing.block
         return landing.allow(max(credit, 1), min(at + n, most))
 
@@ -282,7 +285,9 @@ class WindowReader(RawReader):
         if n <= 0:
             return self._end()
         run = self._run_at(at)
-        wanted = n + self.buffering if n > self.buffering else n  # its rest comes through the buffer
+        wanted = n
+        if n > self.buffering and at + n > self._ahead.asked:
+            wanted += 2 * self.buffering  # the rest of a read, less than one, and then the buffer is filled
         # What can't be jumped over will be read, or comes anyway.
         ahead = self._ahead.read(at, wanted, self._capacity) if self.seekable() else self._capacity
         if run.allow(at, wanted, ahead):

@@ -30,11 +30,12 @@ class Plan(RuleBasedStateMachine):
         lanes=st.integers(1, 6),
         fixed=st.one_of(st.just(0), st.integers(1, 300)),
         cuts=st.sets(st.integers(1, 1500), max_size=6),
+        window=st.sampled_from([0, 0, BLOCK, 4 * BLOCK, 40 * BLOCK]),
     )
-    def begin(self, size, lanes, fixed, cuts):
+    def begin(self, size, lanes, fixed, cuts, window):
         self.size, self.lanes, self.fixed = size, lanes, fixed
         self.cuts = sorted(c for c in cuts if c < size)
-        self.plan = Planner(size, lanes=lanes, block=BLOCK, part_size=fixed, cuts=self.cuts)
+        self.plan = Planner(size, lanes=lanes, block=BLOCK, part_size=fixed, cuts=self.cuts, window=window)
         self.owner = [FREE] * size
         self.written = {}  # busy lane -> how far it has written
 
@@ -70,19 +71,32 @@ class Plan(RuleBasedStateMachine):
     # --- what can happen ------------------------------------------------------------
 
     @precondition(lambda self: self.has_idle())
-    @rule(data=st.data(), connections=st.integers(0, 8), followed=st.booleans(), slack=st.none() | st.integers(0, 400))
-    def take(self, data, connections, followed, slack):
+    @rule(
+        data=st.data(),
+        connections=st.integers(0, 8),
+        followed=st.booleans(),
+        slack=st.none() | st.integers(0, 400),
+        waits=st.integers(-50, 400),
+    )
+    def take(self, data, connections, followed, slack, waits):
         lane = self.pick(data, busy=False)
         self.plan_gaps = self.plan.gaps
         free = self.free()
-        window = None if slack is None or not free else free[0] + slack
-        got = self.plan.take(lane, connections, followed=followed, credit=window)
+        credit = None if slack is None or not free else free[0] + slack
+        wanted = max(free[0] + waits, 0) if free else 0
+        got = self.plan.take(lane, connections, followed=followed, credit=credit, wanted=wanted)
         if got is None:
-            assert not free or window is not None, "a part was there to be had"
-            return
+            assert not free or credit is not None, "a part was there to be had"
+            if not free:
+                return
+            could_be_cut = credit - credit % BLOCK > free[0]
+            assert not (could_be_cut and free[0] < wanted), "somebody waits, and a part could be cut to fit"
+            got = self.plan.take(lane, connections, followed=followed)
+            assert got[1] > credit, "it would have fitted whole"
+            credit = None
         start, stop = got
         assert start == free[0], "not the lowest byte that is free"
-        assert window is None or stop <= window
+        assert credit is None or stop <= credit, "beyond the credit"
         if self.fixed:
             assert stop - start <= self.fixed
         self.hand_out(lane, start, stop, aligned=True)
@@ -99,15 +113,15 @@ class Plan(RuleBasedStateMachine):
     @rule(data=st.data(), length=st.integers(1, 400))
     def adopt(self, data, length):
         lane = self.pick(data, busy=False)
-        start = self.plan.next
-        if start > 0:
-            assert not self.plan.adopt(lane, start - 1, min(start + length, self.size))
+        start = data.draw(st.just(self.plan.next) | st.integers(0, self.size), label="start")
         assert not self.plan.adopt(lane, start, self.size + 1)
-        room = [cut for cut in self.cuts if cut > start]
-        stop = min(start + length, *room, self.size)
-        if stop > start:
-            assert self.plan.adopt(lane, start, stop)
-            self.hand_out(lane, start, stop, aligned=False)
+        stop = min(start + length, *(cut for cut in self.cuts if cut > start), self.size)
+        free = start < stop and self.owner[start] == FREE
+        assert self.plan.adopt(lane, start, stop) == free, "what is free, and nothing else"
+        if free:
+            begin, _, end = self.plan.lane(lane)
+            assert begin == start < end <= stop
+            self.hand_out(lane, start, end, aligned=False)
 
     @precondition(lambda self: self.written)
     @rule(data=st.data(), count=st.integers(0, 200))
@@ -365,6 +379,32 @@ def test_a_window_that_the_part_does_not_fit_gives_nothing():
     assert plan.take(0, 1, credit=MIB) is None
     assert plan.unissued == 100 * MIB
     assert plan.take(0, 1, credit=64 * MIB) == (0, 50 * MIB)
+
+
+def test_a_part_is_cut_only_for_somebody_who_waits():
+    plan = Planner(100 * MIB)
+    assert plan.take(0, 1, credit=MIB + 5, wanted=0) is None
+    assert plan.take(0, 1, credit=MIB - 1, wanted=10) is None, "no block fits"
+    assert plan.take(0, 1, credit=MIB + 5, wanted=1) == (0, MIB)
+    plan.release(0, MIB)
+    assert plan.take(0, 1, credit=9 * MIB, wanted=MIB) is None, "what it waits for is on its way"
+    assert plan.take(0, 1, credit=9 * MIB, wanted=MIB + 1) == (MIB, 9 * MIB)
+
+
+@given(
+    size=st.integers(1, 1 << 40),
+    connections=st.integers(1, 300),
+    window=st.integers(1, 1 << 12),
+    gap=st.floats(0, 1e3),
+    rate=st.floats(0, 1e12),
+)
+def test_a_window_is_shared_by_all_connections(size, connections, window, gap, rate):
+    """However slow to answer a server is, nobody takes more than a share of the window."""
+    plan = Planner(size, window=window * MIB)
+    plan.measured(gap, rate)
+    got = plan.part_size(connections, True)
+    assert got % MIB == 0
+    assert MIB <= got < max(window * MIB / (2 * connections), 1) + MIB
 
 
 # --- steals, hedges, drains ------------------------------------------------------------------

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..future import Progress
     from ..events import Event
+    from ..future import Progress
     from .outcome import Item
 
 __all__ = ["Display", "Json", "Lines", "Meter", "Totals", "choose", "ending"]
