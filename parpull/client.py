@@ -166,7 +166,7 @@ class Client:
 
     def probe(self, url: str, **options: Unpack[OptionFields]) -> Target:
         """What the server says of an object, by one request for its first byte."""
-        with self.submit(url, None, stop=1, **options) as download:
+        with self.submit(url, None, stop=1, **options | {"checksum": None}) as download:
             download.result().close()
             assert download.target is not None
             return download.target

@@ -148,6 +148,10 @@ class Download(Future):
         """The engine's number of this transfer."""
         return int(self.handle.id)
 
+    def begun(self, timeout: float | None = None) -> bool:
+        """Wait until the target is known, or all is over; False if that takes longer."""
+        return self._begun.wait(timeout)
+
     def ground(self) -> Landing:
         """Wait until the target is known; where its bytes land. Raises what ended the
         transfer before."""
@@ -459,7 +463,7 @@ class Download(Future):
 
     def wait(self) -> None:
         """Wait for the end, whatever it is; on the thread that brings it, at once."""
-        if threading.current_thread() is not self._concluder:
+        if threading.current_thread() is not self._concluder and not self._engine.notifying:
             self._done.wait()
 
     def forked(self) -> None:

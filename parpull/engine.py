@@ -68,6 +68,11 @@ class Engine:
         """Whether its threads run, and nobody has asked them to stop."""
         return self._reactor is not None and not self._closing
 
+    @property
+    def notifying(self) -> bool:
+        """Whether this is its notifier's thread, which must not wait for a transfer."""
+        return threading.current_thread() is self._notifier
+
     def next_id(self) -> int:
         """A number for a new transfer."""
         return next(self._ids)

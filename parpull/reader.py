@@ -187,6 +187,9 @@ class FrontReader(RawReader):
         return self._download.progress()
 
     def _landing(self) -> Landing:
+        while not self._download.begun(STEP):
+            if self._shut.is_set():
+                raise ValueError("the reader was closed while it waited")
         landing = self._download.ground()
         if self._source is None:
             try:

@@ -344,18 +344,23 @@ class WindowReader(RawReader):
         if self.closed:
             return
         super().close()
-        with self._closing:
-            run = self._run
+        # From an event it is the notifier that closes: a read may wait for it to go on.
+        patient = not self._engine.notifying
+        if self._closing.acquire(blocking=patient):
+            self._closing.release()
+        run = self._run
         if run is not None:
             run.download.cancel()
             run.download.wait()
         if self._client is not None:
             self._client.close()
-        with self._turn:
+        if self._turn.acquire(blocking=patient):
             try:
                 self._mapping.close()
             except BufferError:
                 pass  # a view from peek() lives on, and keeps it
+            finally:
+                self._turn.release()
         if self._told is not None and run is not None:
             self._told(self._finished())
 

@@ -133,6 +133,7 @@ cdef struct Job:
     int64_t copied          # body bytes that were landed for good
     int64_t copied_stumbled  # `copied` when an attempt last failed
     int64_t copied_failed   # `copied` when a failure last counted
+    double published        # when readers were last told of less than a block
     double refused          # when the server last refused a connection
     double not_before       # backoff of the whole job
     int64_t seen            # landed bytes at that time

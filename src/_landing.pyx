@@ -440,6 +440,8 @@ cdef class Landing:
             raise ValueError("there is no ground to land on")
         if start < 0 or start > room - size:
             raise ValueError(f"[{start}, {start + size}) lies outside the target")
+        if self.ground.ring and start % self.ground.capacity + size > self.ground.capacity:
+            raise ValueError(f"[{start}, {start + size}) goes beyond the end of the ring")
         memset(&writer, 0, sizeof(Writer))
         with nogil:
             error = writer_open(&writer, &self.ground, start, deferred)

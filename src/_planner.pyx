@@ -79,8 +79,8 @@ cdef int64_t plan_part_size(const Plan* plan, int connections, bint followed) no
     share = plan.unissued // (2 * connections if connections > 0 else 2)
     floor_ = <int64_t>(GAPS_PER_PART * plan.gap * plan.rate)
     share = min(max(share, floor_, plan.block), FOLLOWED_CAP if followed else CAP)
-    if plan.window > 0:                     # else a few lanes would hold all of it
-        share = max(min(share, plan.window // (2 * connections if connections > 0 else 2)), plan.block)
+    if plan.window > 0:                     # a share of what there is room for, to the very end
+        share = max(min(plan.window // (2 * connections if connections > 0 else 2), FOLLOWED_CAP), plan.block)
     return (share + plan.block - 1) // plan.block * plan.block
 
 

@@ -51,6 +51,7 @@ cdef int64_t MOVED_ON = 4 << 10          # what arrives between two failures to 
 cdef int64_t SMALL_PART = 512 << 10
 cdef double REOPEN = 10.0               # seconds after a refusal until one more is tried
 cdef double TICK = 1.0
+cdef double PUBLISH = 0.01              # seconds between two looks for less than a block
 
 include "transfer.pxi"
 include "endings.pxi"

@@ -136,8 +136,10 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
 cdef bint take_part(Job* job, int lane, Part* part) noexcept nogil:
     """The next part, as far as the ground has room for it; under the ground's lock."""
     cdef Ground* ground = job.ground
+    # A stream is one part: it is paused where there is no room.
+    cdef int64_t credit = UNBOUNDED if job.stream else atomic_get(&ground.credit)
     cdef bint got = plan_take(&job.plan, lane, job.seats, atomic_get(&job.following) != 0,
-                              atomic_get(&ground.credit), ground.wanted, part)
+                              credit, ground.wanted, part)
     if not got and job.plan.unissued > 0:
         ground.hungry = True
     return got
@@ -222,8 +224,9 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
             continue
         prove(transfer)
         if transfer.paused:
-            transfer.marked = core.now      # its server is not to blame
-            if ground_room(job.ground, transfer.writer.position + PAUSE_FOR):
+            transfer.marked = job.progressed = core.now     # its server is not to blame
+            landed = transfer.writer.position if transfer.phase == COPYING else transfer.compared
+            if ground_room(job.ground, landed + PAUSE_FOR):
                 transfer.paused = False
                 curl_easy_pause(transfer.easy, CURLPAUSE_CONT)
         if transfer.phase == COPYING:
@@ -243,11 +246,19 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
     if landed != job.seen:
         job.seen = landed
         job.progressed = core.now
-    if (job.ground.size < 0 or job.ground.ring) and atomic_get(&job.ground.waiters):
+    if read_along(job) and core.now - job.published > PUBLISH:
+        job.published = core.now
         publish(job)
         landed = atomic_get(&job.ground.landed)
     if landed == job.ground.size or job.complete:
         end(core, job, NULL, False, NULL)
+
+
+cdef bint read_along(Job* job) noexcept nogil:
+    """Whether somebody waits for bytes where telling of less than a block is cheap: not
+    where it would be a small write to a file."""
+    return (job.planned and atomic_get(&job.ground.waiters) > 0
+            and (job.ground.size < 0 or job.ground.base is not NULL and atomic_get(&job.following) != 0))
 
 
 cdef void publish(Job* job) noexcept nogil:
@@ -291,6 +302,8 @@ cdef int patience(Core* core) noexcept nogil:
                 due = lane_of(job, lane).not_before - core.now
                 if due > 0:
                     wait = min(wait, due)
+        if read_along(job) and atomic_get(&job.underway) > 0:
+            wait = min(wait, PUBLISH)
         if job.not_before > core.now:
             wait = min(wait, job.not_before - core.now)
         wait = min(wait, max(job.stall_timeout / 4, 0.05))

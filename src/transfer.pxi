@@ -224,10 +224,11 @@ cdef size_t on_body(char* data, size_t size, size_t n, void* client) noexcept no
         head(transfer)
     if transfer.phase == WAITING:
         return CURL_WRITEFUNC_PAUSE
-    if (transfer.phase == COPYING and transfer.writer.ground is not NULL and transfer.writer.ground.ring
-            and not transfer.ranged and not ground_room(transfer.writer.ground, transfer.writer.position + n)):
-        transfer.paused = True
-        return CURL_WRITEFUNC_PAUSE
+    if transfer.phase in (COPYING, COMPARING) and not transfer.ranged and transfer.job.ground.ring:
+        step = transfer.writer.position if transfer.phase == COPYING else transfer.compared
+        if not ground_room(transfer.job.ground, step + n):
+            transfer.paused = True
+            return CURL_WRITEFUNC_PAUSE
     transfer.received += n
     if transfer.fault.kind == SINK:
         return 0

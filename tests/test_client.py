@@ -154,8 +154,8 @@ def test_unfit_buffer_is_refused_before_any_request(target, origin, name):
 
 
 def test_no_destination_at_all(origin, name):
-    with pytest.raises(TypeError, match="cannot land in a int"):
-        parpull.fetch(origin.url(name, size=6), 5)
+    with pytest.raises(TypeError, match="cannot land in a float"):
+        parpull.fetch(origin.url(name, size=6), 5.0)
     assert len(origin.log(name)) == 0
 
 

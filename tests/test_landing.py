@@ -379,9 +379,6 @@ def test_rings_that_make_no_sense():
             Landing(10, PAGE).into_ring(bytearray(length), credit)
 
 
-@pytest.mark.xfail(
-    reason="Landing.land() copies on beyond the end of a ring; the engine never does, for claims end first"
-)
 def test_what_is_landed_over_the_end_of_a_ring():
     memory = bytearray(3 * PAGE)
     landing = Landing(4 * PAGE, PAGE)

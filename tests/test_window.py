@@ -65,7 +65,6 @@ def test_a_read_somewhere_costs_one_request_of_about_its_size(access, n, origin,
     assert all(n <= stop - start <= n + (32 << 10) for start, stop in reads)
 
 
-@pytest.mark.xfail(reason="plan_part_size: near the end a share of what is left, though a window bounds it")
 def test_a_read_near_the_end_is_one_request(origin, name):
     with parpull.open(origin.url(name, size=100 * MIB)) as reader:
         reader.seek(-65536, os.SEEK_END)
@@ -233,8 +232,6 @@ def test_a_stream_that_is_another_when_it_begins_again(etag):
                 pass
 
 
-@pytest.mark.xfail(reason="take_part: a stream that begins again gets a part that ends at the credit; and "
-                          "on_body copies what follows a comparison without asking for room")  # fmt: skip
 @pytest.mark.parametrize("cut", [MIB - 1000, MIB - 10_000, 3 * MIB + 17])
 def test_a_stream_with_a_validator_goes_on_in_the_smallest_window(cut):
     with breaking(5 * MIB, cut) as server, parpull.open(server.url, window=LEAST) as reader:
@@ -295,6 +292,7 @@ def test_events_are_those_of_one_transfer(origin, name):
         for at in (200 * MIB, 0, 100 * MIB):
             reader.seek(at)
             check(reader, 100_000)
+        time.sleep(0.5)  # what the last read has asked for comes in
         now = reader.progress()
         assert now.size == 256 * MIB
         assert now.front >= 100 * MIB + 100_000
@@ -389,7 +387,6 @@ def test_a_fork_under_a_window(size, origin, name):
         assert check(reader, 20_000)
 
 
-@pytest.mark.xfail(reason="Download.wait() waits on the notifier's own thread")
 def test_close_from_an_event(origin, name):
     code = """if 1:
         import sys, parpull
