@@ -22,11 +22,13 @@ build: .venv/built
 
 .venv/ready: .ci/system-packages pyproject.toml
 	@.ci/system-packages $(PYTHON)
-	@echo "== installing into .venv: the groups build, test, lint and docs of pyproject.toml, and rich"
+	@echo "== installing into .venv: what pyproject.toml names (dependencies, and the groups build, test, libraries, lint, docs)"
 	rm -rf build/editable  # its cache belongs to the tools of the old .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
-	$(BIN)/pip install -q --group build --group test --group lint --group docs "rich>=13"
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+	    > .venv/requirements.txt
+	$(BIN)/pip install -q -r .venv/requirements.txt --group build --group test --group libraries --group lint --group docs
 	@touch $@
 
 demo: build
