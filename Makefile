@@ -20,7 +20,7 @@ build: .venv/built
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e . -C build-dir=build/editable
 	@touch $@
 
-.venv/ready: .ci/system-packages pyproject.toml
+.venv/ready: .ci/system-packages pyproject.toml Makefile
 	@.ci/system-packages $(PYTHON)
 	@echo "== installing into .venv: what pyproject.toml names (dependencies, and the groups build, test, libraries, lint, docs)"
 	rm -rf build/editable  # its cache belongs to the tools of the old .venv
