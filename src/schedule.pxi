@@ -258,7 +258,8 @@ cdef bint read_along(Job* job) noexcept nogil:
     """Whether somebody waits for bytes where telling of less than a block is cheap: not
     where it would be a small write to a file."""
     return (job.planned and atomic_get(&job.ground.waiters) > 0
-            and (job.ground.size < 0 or job.ground.base is not NULL and atomic_get(&job.following) != 0))
+            and (job.ground.size < 0 or job.ground.ring
+                 or job.ground.base is not NULL and atomic_get(&job.following) != 0))
 
 
 cdef void publish(Job* job) noexcept nogil:
