@@ -34,6 +34,8 @@ class Server:
         self._links: list[Link] = []
         self._up = threading.Event()
         self._up.set()
+        self._listening = threading.Event()
+        self._listening.set()
         self._listener = socket.create_server((host, port), backlog=1024)
         self.host, self.port = self._listener.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -64,8 +66,10 @@ class Server:
         """Close the listening socket, so that connections are refused; or open it again."""
         if not on:
             self._up.set()
+            self._listening.wait(5)
         elif self._up.is_set():
             self._up.clear()
+            self._listening.clear()
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
 
@@ -91,6 +95,7 @@ class Server:
                 self._listener.close()
                 self._up.wait()
                 self._listener = socket.create_server((self.host, self.port), backlog=1024)
+                self._listening.set()
                 continue
             with self._lock:
                 index = len(self._links) + 1
