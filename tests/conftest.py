@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 
@@ -59,6 +60,13 @@ def leak_gate(request: pytest.FixtureRequest):
     if request.node.get_closest_marker("leaks") is None:
         more = leaked(before)
         assert not more, f"left behind: {more}"
+
+
+def pytest_configure() -> None:
+    """A runner in the background ignores SIGINT, `nohup` SIGHUP, and children inherit
+    it: they could not be tested for how they end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_report_header() -> list[str]:
