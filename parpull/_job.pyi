@@ -25,7 +25,6 @@ class JobHandle:
         retries: int = 10,
         retry_for: float = 600.0,
         stall_timeout: float = 30.0,
-        block: int = ...,
         part_size: int = 0,
         first_part: int = ...,
         first_start: int = 0,

@@ -7,6 +7,7 @@ of transfers but that they can be cancelled. Second floor.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 
 from .errors import ParpullError
 
@@ -62,7 +63,7 @@ class Progress:
         return f"Progress({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
 
 
-class Future:
+class Future(ABC):
     """A Blob to come. As concurrent.futures has it, and `await`, `with`, `async with`:
     a block's end cancels what is not done, and waits for that."""
 
@@ -103,9 +104,9 @@ class Future:
             return error
         return None
 
+    @abstractmethod
     def cancel(self) -> bool:
         """Ask for the end; False if it is over already."""
-        raise NotImplementedError
 
     def cancelled(self) -> bool:
         """Whether it ended by cancel()."""

@@ -14,6 +14,7 @@ import operator
 import os
 import threading
 import time
+from abc import abstractmethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,18 +53,18 @@ class RawReader(io.RawIOBase):
     # --- what a subclass knows ---------------------------------------------------------
 
     @property
+    @abstractmethod
     def size(self) -> int | None:
         """Bytes in all; None until the server, or the end, has told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def progress(self) -> Progress:
         """How the transfer behind it goes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _view(self, at: int, n: int, timeout: float | None) -> memoryview | None:
         """Bytes in place from `at` on: at least one, at most `n`; empty at the end,
         None when `timeout` seconds are over."""
-        raise NotImplementedError
 
     # --- reading -----------------------------------------------------------------------
 

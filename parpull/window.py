@@ -93,7 +93,15 @@ class WindowSink:
         """The ring, with small blocks for small objects: a block is the least that is
         fetched and told."""
         block = next((block for most, block in BLOCKS if size is not None and size <= most), LARGE)
-        landing = Landing(-1 if size is None else size, block)
+        try:
+            landing = Landing(-1 if size is None else size, block)
+        except MemoryError:  # the count of its blocks alone: no honest object is as long as that
+            raise MemoryBudget(
+                f"the object would have {size:,} bytes",
+                needed=size or 0,
+                available=0,
+                hint="nothing is as long as that: the server errs",
+            ) from None
         landing.into_ring(self._mapping, self._credit)
         return landing
 
@@ -258,6 +266,9 @@ class WindowReader(RawReader):
                 run.download.result()  # raises: in a forked child, all this is the parent's
             if run.holds(at) or not self.seekable():
                 return run
+            if self._engine.notifying and not run.download.done():
+                # Its end would be told on this very thread, and until then it writes.
+                raise RuntimeError("a reader can't be moved elsewhere from within on_event")
             run.download.cancel()
             run.download.wait()  # before its memory is used again
             if self._last is not None:
@@ -346,7 +357,7 @@ class WindowReader(RawReader):
         super().close()
         # From an event it is the notifier that closes: a read may wait for it to go on.
         patient = not self._engine.notifying
-        if self._closing.acquire(blocking=patient):
+        if self._closing.acquire(blocking=patient):  # a move under way has set its run; no other begins
             self._closing.release()
         run = self._run
         if run is not None:

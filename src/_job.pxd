@@ -101,7 +101,6 @@ cdef struct Job:
     int retries
     double retry_for
     double stall_timeout
-    int64_t block
     int64_t part_size
     int64_t first_part
     int64_t first_start     # where the first request begins, offset of the target
@@ -112,6 +111,7 @@ cdef struct Job:
     bint private_
     int generation
     Ground* ground
+    int64_t block           # the ground's
     int64_t total
     char* etag
     char* last_modified
@@ -127,6 +127,7 @@ cdef struct Job:
     bint complete           # a stream has ended as it should
     int seats               # connections in use at most, <= limit
     int fails               # failed attempts since the last good one
+    int early               # of those the last in a row that gain nothing by many tries
     int attempts            # failed attempts altogether
     double progressed       # when a byte last landed
     double failed           # when a failure last counted

@@ -156,7 +156,7 @@ cdef class JobHandle:
     (start, stop) ranges in target order, stop None for its end; `direct`: no proxy."""
 
     def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
-                  double retry_for=600.0, double stall_timeout=30.0, int64_t block=1 << 20,
+                  double retry_for=600.0, double stall_timeout=30.0,
                   int64_t part_size=0, int64_t first_part=4 << 20, int64_t first_start=0, bint steal=True,
                   bint direct=True):
         cdef int i
@@ -168,7 +168,6 @@ cdef class JobHandle:
         self.job.retries = retries
         self.job.retry_for = retry_for
         self.job.stall_timeout = stall_timeout
-        self.job.block = block
         self.job.part_size = part_size
         self.job.first_part = first_part
         self.job.first_start = first_start

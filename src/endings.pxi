@@ -67,7 +67,10 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
         job.copied_failed = job.copied
         spent = spent or job.fails > job.retries
         if unreachable(&cause) or cause.kind == OTHER_OBJECT:
-            spent = spent or job.fails > EARLY_TRIES
+            job.early += 1
+            spent = spent or job.early > EARLY_TRIES
+        else:
+            job.early = 0
     if spent:
         end(core, job, &cause, True, transfer.message)
         return False
@@ -162,7 +165,7 @@ cdef bint settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept no
     if cause.kind != NONE:
         cause.status = transfer.status
         return fail(core, transfer, cause, -1.0)
-    transfer.attempts = job.fails = 0
+    transfer.attempts = job.fails = job.early = 0
     if job.seats < job.limit and core.now - job.refused > REOPEN:
         job.seats += 1                      # see whether the server has more room by now
         job.refused = core.now

@@ -13,6 +13,7 @@ import pytest
 import parpull
 from parpull import errors
 from tests.servers.content import content, first_difference
+from tests.servers.proxy import Proxy
 from tests.servers.raw import Raw, partial
 
 BLOCK = 1 << 20
@@ -273,3 +274,32 @@ print("both")
     url = origin.url(name, size=64 * BLOCK, pace=20_000_000)
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, url], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("both\n", "")
+
+
+def test_one_refusal_after_other_failures_is_the_first_of_its_kind():
+    """Two 503s and then nobody there: three tries in a row that find nobody end it, not
+    the third failure of whatever kind."""
+    well, seen = threading.Event(), []
+
+    def answer(send, number, span):
+        if not well.is_set():
+            send(b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n")
+            return False
+        send(partial(0, 10, 10, "Content-Length: 10") + content(0, 10))
+        return True
+
+    with Raw(answer) as server, Proxy(int(server.url.split(":")[2].split("/")[0])) as proxy:
+
+        def told(event):
+            if event.kind == "retrying":
+                seen.append(type(event.error).__name__)
+                if seen.count("BadStatus") == 2 and "ConnectFailed" not in seen:
+                    proxy.outage()
+                elif seen[-1] == "ConnectFailed":
+                    well.set()
+                    proxy.restore()
+
+        with parpull.fetch(proxy.url(server.url), on_event=told) as blob:
+            assert bytes(blob) == content(0, 10)
+    assert seen.count("BadStatus") >= 2
+    assert "ConnectFailed" in seen

@@ -18,7 +18,7 @@ from parpull.errors import ParpullError
 from parpull.window import LEAST, Ahead
 from tests.servers.content import content, first_difference, sha256
 from tests.servers.origin import Origin
-from tests.servers.raw import Raw
+from tests.servers.raw import Raw, partial
 from tests.test_scenarios import LATER, OWN_ORIGIN, SCENARIOS, kinds
 
 MIB = 1 << 20
@@ -385,6 +385,46 @@ def test_a_fork_under_a_window(size, origin, name):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         reader.seek(0)
         assert check(reader, 20_000)
+
+
+def test_no_move_from_an_event(origin, name):
+    """The notifier can't wait for the run under way to end; two would write into one ring."""
+    raised = []
+
+    def told(event):
+        if event.kind == "retrying" and not raised:
+            try:
+                reader.seek(150 * MIB)
+                reader.read(1)
+            except RuntimeError as error:
+                raised.append(error)
+            finally:
+                reader.seek(0)
+
+    url = origin.url(name, size=200 * MIB, scenario="rst-mid-body")
+    with parpull.open(url, 0, access="sequential", window=8 * MIB, on_event=told) as reader:
+        at = 0
+        while not raised and at < 100 * MIB:
+            piece = reader.peek(MIB, 0.05)
+            if piece is not None:
+                n = len(piece)
+                piece.release()
+                reader.advance(n)
+                at += n
+    assert "from within on_event" in str(raised[0])
+
+
+def test_an_object_that_nothing_can_be_as_long_as():
+    total = 1 << 60
+
+    def answer(send, number, span):
+        send(partial(span[0], span[1], total, f"Content-Length: {span[1] - span[0]}") + bytes(span[1] - span[0]))
+        return True
+
+    with Raw(answer) as server, pytest.raises(errors.MemoryBudget) as caught:
+        parpull.open(server.url)
+    assert caught.value.needed == total
+    assert caught.value.hint
 
 
 def test_close_from_an_event(origin, name):

@@ -11,9 +11,10 @@ from queue import Empty, SimpleQueue
 
 import parpull
 
+from ..checksums import parse_checksum
 from .display import choose
 from .outcome import Item, UsageError, exit_code, say, write_out
-from .parser import add_network, add_telling, options_of
+from .parser import add_network, add_telling, options_of, size_of
 from .stop import Signals, Stopped
 
 TYPE_CHECKING = False
@@ -48,18 +49,11 @@ def add(parser: Parser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("urls", nargs="*", metavar="URL", help="http:// or https:// address; several follow each other")
     what.add_argument("--checksum", metavar="ALGO=HEX", help="what the bytes must give: else exit 5, at the end")
-    what.add_argument("--window", type=_window, metavar="SIZE", help="memory to fetch ahead into (default: 128MiB)")
+    what.add_argument(
+        "--window", type=size_of("--window"), metavar="SIZE", help="memory to fetch ahead into (default: 128MiB)"
+    )
     add_network(parser)
     add_telling(parser)
-
-
-def _window(text: str) -> int:
-    from ..options import parse_size
-
-    try:
-        return parse_size(text)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--window {text} is no size", "bytes, or with a unit: 64MiB, 64M") from None
 
 
 def run(args: Arguments) -> int:
@@ -123,8 +117,8 @@ def _write(
         item.download = reader
         with signals.armed():
             _pass_on(item, reader, inbox, display)
-        digest = client.options.checksum
-        digests = dict([digest.replace(":", "=").split("=", 1)]) if digest else {}
+        checksum = parse_checksum(client.options.checksum) if client.options.checksum else None
+        digests = {checksum.algorithm: checksum.expected} if checksum is not None else {}
         item.blob = parpull.Blob(None, size=reader.tell(), validator=reader.target.validator, digests=digests)
     finally:
         if reader is not None:

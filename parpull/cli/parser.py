@@ -19,11 +19,11 @@ from .outcome import UsageError, write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from typing import Any, Literal, NoReturn
 
-__all__ = ["Arguments", "Parser", "Refuse", "add_network", "add_telling", "options_of", "seconds"]
+__all__ = ["Arguments", "Parser", "Refuse", "add_network", "add_telling", "options_of", "seconds", "size_of"]
 
 WIDTH = 80
 CODES = """\
@@ -296,11 +296,16 @@ def _unsecret(text: str) -> str:
     return redact(text) if "://" in text else text.rpartition("@")[2]
 
 
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--part-size {text} is no size", "bytes, or with a unit: 8MiB, 8M") from None
+def size_of(flag: str) -> Callable[[str], int]:
+    """The `type=` of a flag whose value is a size."""
+
+    def size(text: str) -> int:
+        try:
+            return parse_size(text)
+        except (ValueError, OverflowError):
+            raise UsageError(f"{flag} {text} is no size", "bytes, or with a unit: 8MiB, 8M") from None
+
+    return size
 
 
 def _retries(text: str) -> int:
@@ -355,7 +360,10 @@ def add_network(parser: Parser) -> None:
     ):
         how.add_argument(*names, action=_Connections, metavar="N", dest="connections", help=text)
     how.add_argument(
-        "--part-size", type=_size, metavar="SIZE", help="bytes of one range, e.g. 8MiB (default: measured)"
+        "--part-size",
+        type=size_of("--part-size"),
+        metavar="SIZE",
+        help="bytes of one range, e.g. 8MiB (default: measured)",
     )
     how.add_argument(
         "--retry", type=_retries, dest="retries", metavar="N", help="failures in a row before giving up (default: 10)"

@@ -77,7 +77,7 @@ def _ask(url: str, options: Options, signals: Signals) -> tuple[Target, list[dic
             redirects.clear()
 
     with parpull.Client(options) as client, signals.armed():
-        return client.probe(url, checksum=None, on_event=tell), redirects
+        return client.probe(url, on_event=tell), redirects
 
 
 def _facts(target: Target, redirects: list[dict[str, Any]]) -> dict[str, Any]:
