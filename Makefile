@@ -5,13 +5,17 @@
 # make lint     ruff, mypy, cython-lint, import-linter (part of make test)
 # make bench    CPU per GiB beside a C loop, pycurl and forked curl
 # make docs     the user guide, as a site in build/docs
+# make sanitize the core's tests under ASan and UBSan
+# make tsan     what has threads in it under TSan
+# make fuzz     the judge under libFuzzer (needs clang), then the other parsers; SECONDS=60 for each
+# make soak     downloads under random faults; FAULTS=20000 SEED=1
 # make clean    forget everything that was built
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(wildcard src/*) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test build quick lint bench docs clean
+.PHONY: demo test build quick lint bench docs sanitize tsan fuzz soak clean
 
 build: .venv/built
 
@@ -52,6 +56,62 @@ bench: build
 
 docs: build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The core with sanitizers in it: an environment of its own that borrows the tools of .venv.
+build/address/built build/thread/built: .venv/built
+	@echo "== building parpull with -fsanitize=$(notdir $(@D)) into $(@D)"
+	$(BIN)/python -m venv --clear --without-pip $(@D)/venv
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $(@D)/tools.pth
+	mv $(@D)/tools.pth "$$($(@D)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(@D)/venv/bin/python -m pip install -q --no-build-isolation --no-deps \
+	    --ignore-installed -e . -C build-dir=$(@D)/cmake -C cmake.define.PARPULL_SANITIZE=$(notdir $(@D))
+	@touch $@
+
+# CPython never frees all that it has, so leaks are left to the gate in tests/conftest.py.
+# Left out are tests that measure a pace, which the sanitizers change.
+ASAN = LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:allocator_may_return_null=1:malloc_context_size=4 \
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+TSAN = LD_PRELOAD="$$(cc -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66:suppressions=tests/tsan.supp
+SANITIZED = -q -p no:cacheprovider -m "not slow"
+PACED = --deselect tests/test_reactor.py::test_bytes_land_while_python_holds_the_gil \
+    --deselect tests/test_landing.py::test_a_ring_holds_what_it_may_not_forget
+
+sanitize: build/address/built
+	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
+	    tests/test_response.py tests/test_reactor.py tests/test_engine.py tests/test_endings.py tests/test_window.py \
+	    tests/test_download.py tests/test_client.py
+	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) -m "slow or not slow" tests/test_scenarios.py -k memory-8-plain
+	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) tests/test_planner.py --deselect tests/test_planner.py::TestPlan
+
+# Without address randomization: TSan's shadow has a place of its own.
+tsan: build/thread/built
+	CI=1 $(TSAN) setarch -R build/thread/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
+	    tests/test_reactor.py tests/test_window.py \
+	    --deselect 'tests/test_window.py::test_reading_on_and_on_uses_many_connections_and_fetches_each_byte_once[auto]'
+
+SECONDS ?= 60
+FAULTS ?= 20000
+SEED ?= 1
+INCLUDE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+
+build/fuzz/judge: tests/fuzz/judge.c src/_response.pyx src/_response.pxd .venv/built
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
+	@mkdir -p build/fuzz/pxd build/fuzz/found
+	ln -sfn "$(CURDIR)/src" build/fuzz/pxd/parpull
+	$(BIN)/cython -3 -X freethreading_compatible=True -X cdivision=True --module-name parpull._response \
+	    -I build/fuzz/pxd src/_response.pyx -o build/fuzz/_response.c
+	clang -g -O1 -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE \
+	    -DGENERATED='"_response.c"' -I "$(INCLUDE)" -Isrc -Ibuild/fuzz tests/fuzz/judge.c -o $@ \
+	    -no-pie -Wl,--unresolved-symbols=ignore-all
+
+fuzz: build/fuzz/judge
+	build/fuzz/judge -max_total_time=$(SECONDS) -max_len=512 -dict=tests/fuzz/judge.dict \
+	    -artifact_prefix=build/fuzz/crash- -verbosity=0 -print_final_stats=1 build/fuzz/found tests/fuzz/corpus/judge
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+soak: build
+	$(BIN)/python -m tests.soak --faults $(FAULTS) --seed $(SEED)
 
 clean:
 	rm -rf .venv build .cache dist

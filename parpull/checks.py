@@ -184,6 +184,12 @@ def _http_version(name: str, value: Any) -> Any:
     return value
 
 
+def _verify(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or value not in ("stated", "none"):
+        raise _bad(name, value, 'give "stated" or "none"')
+    return value
+
+
 def _curl(name: str, value: Any) -> Any:
     if not hasattr(value, "items"):
         raise _bad(name, value, "give {option number: value}, as pycurl names the numbers")
@@ -219,6 +225,8 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "http_version": _http_version,
         "max_memory": _bytes_or_none,
         "durable": _flag,
+        "resume": _flag,
+        "verify": _verify,
         "size": _bytes_or_none,
         "steal": _flag,
         "curl": _curl,
@@ -294,6 +302,8 @@ FROM_TEXT: Mapping[str, Callable[[str, str], Any]] = MappingProxyType(
         "http_version": _from_text,
         "max_memory": _from_size,
         "durable": _from_flag,
+        "resume": _from_flag,
+        "verify": _from_text,
         "steal": _from_flag,
     }
 )

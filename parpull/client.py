@@ -269,7 +269,14 @@ def _sink(into: Into, options: Options, url: str | None) -> Sink:
     if into is None:
         return MemorySink(options.max_memory)
     if isinstance(into, (str, os.PathLike)):
-        return FileSink(into, overwrite=options.overwrite, durable=options.durable, url=url, checksum=options.checksum)
+        return FileSink(
+            into,
+            overwrite=options.overwrite,
+            durable=options.durable,
+            url=url,
+            checksum=options.checksum,
+            resume=options.resume,
+        )
     if isinstance(into, int) and not isinstance(into, bool):
         return DescriptorSink(into, options.max_memory)
     if callable(into) and not hasattr(into, "__array_interface__"):

@@ -12,8 +12,19 @@ import time
 
 from ._job import JobHandle
 from .blob import Blob
-from .checksums import Follower, parse_checksum
-from .errors import BadOption, ParpullError, RangeIgnored, SizeMismatch, TransferError, redact
+from .checksums import Follower, parse_checksum, stated
+from .errors import (
+    BadOption,
+    IntegrityError,
+    NotFound,
+    ObjectChanged,
+    ParpullError,
+    RangeIgnored,
+    SizeMismatch,
+    TargetExists,
+    TransferError,
+    redact,
+)
 from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
 from .failures import failure, failure_of
 from .files import FileSink
@@ -52,6 +63,7 @@ __all__ = ["Download"]
 
 FIRST_PART = 4 << 20
 STREAM = 1  # _response.Kind
+FINAL = (IntegrityError, NotFound, ObjectChanged, TargetExists)  # after which nothing of a file is worth keeping
 
 
 class Download(Future):
@@ -88,6 +100,9 @@ class Download(Future):
         self._digest: tuple[str | None, BaseException | None] | None = None
         self._landing: Landing | None = None
         self._readers = 0
+        self._slowly = False  # what is there may have to be proven first
+        self._opening = False  # a thread of its own opens the sink
+        self._resumed = 0  # bytes that were in place before the transfer
         self._ended = False  # the reactor has let go
         self._concluder: threading.Thread | None = None
         self._existing: FileSink | None = None  # its file may be what is asked for
@@ -96,11 +111,17 @@ class Download(Future):
         self._began = time.monotonic()
         self._took = 0.0
         self._begun = threading.Event()  # the target is known, or all is over
+        first_part = options.part_size or first_part
         sink.check()
         if isinstance(sink, FileSink) and sink.existing is not None:
             self._existing = sink
             self._conditions = sink.conditions(options.headers)
             known, first_part = None, 1  # one byte tells the version as well as many
+        first_start = 0
+        if isinstance(sink, FileSink) and sink.gap is not None:
+            self._slowly = True
+            first_start, stop = sink.gap
+            first_part = min(first_part, stop - first_start)
         self.handle = JobHandle(
             engine.next_id(),
             settings=settings_of(options, request.home[0]),
@@ -111,6 +132,7 @@ class Download(Future):
             stall_timeout=options.stall_timeout,
             part_size=0 if self._existing else options.part_size or 0,
             first_part=first_part,
+            first_start=first_start,
             steal=options.steal,
             direct=not proxy_of(options, request.home[0]),
         )
@@ -206,6 +228,7 @@ class Download(Future):
             retries=counts["failures"],
             steals=counts["steals"],
             wasted=counts["wasted"],
+            resumed=self._resumed,
         )
 
     def __repr__(self) -> str:
@@ -266,23 +289,58 @@ class Download(Future):
                 raise self._existing.exists("the server has another version")
             self._settle(self._existing)
             return
-        self._land(target, stream=event["code"] == STREAM)
-        self._engine.answer_begin(self.handle)
+        stream = event["code"] == STREAM
+        if self._slowly:
+            self._opening = True  # before it runs: whoever ends the transfer meanwhile waits for it
+            threading.Thread(target=self._land_slowly, args=(target, stream), name="parpull-prove", daemon=True).start()
+        else:
+            self._land(target, stream=stream)
+            self._engine.answer_begin(self.handle)
+
+    def _land_slowly(self, target: Target, stream: bool) -> None:
+        """On a thread of its own: the notifier has other transfers to look after while
+        this one reads what is in place."""
+        try:
+            if self._wanted():
+                self._land(target, stream=stream)
+                self._engine.answer_begin(self.handle)
+        except BaseException as error:
+            self._abort(error)
+        finally:
+            with self._lock:
+                self._opening = False
+                ended = self._ended
+            if ended:
+                self._let_go()
 
     def _land(self, target: Target, *, stream: bool) -> None:
         """The target is known: open the ground for it."""
         self.target = target
         size = self._target_size(target)
+        if self._checksum is None and self._options.verify == "stated" and self._spans[0] == (0, None):
+            self._checksum = stated(target.headers)
         # A checksum reads along the front, and a follower wants the page cache.
         followed = self._checksum is not None or self._readers > 0
-        landing = self._sink.open(size, followed=followed)
+        if isinstance(self._sink, FileSink):
+            validator = target.validator if target.ranges else None
+            landing = self._sink.open(size, followed=followed, validator=validator, wanted=self._wanted)
+        else:
+            landing = self._sink.open(size, followed=followed)
+        self._resumed = landing.landed
         self._landing = landing
         if self._checksum is not None:
             self._follower = Follower(self._checksum, landing, self._sink.read, self._digested)
         if not target.ranges and target.validator is None and size != 0:
             self._tell(Warned(self.url, message="the server gives neither ranges nor a validator"))
         self._tell(
-            Started(self.url, size=size, validator=target.validator, ranges=target.ranges, address=target.address)
+            Started(
+                self.url,
+                size=size,
+                validator=target.validator,
+                ranges=target.ranges,
+                address=target.address,
+                resumed=self._resumed,
+            )
         )
         self.handle.begin(
             landing,
@@ -293,6 +351,9 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
+
+    def _wanted(self) -> bool:
+        return not self._cancelled and self._error is None
 
     def _settle(self, sink: FileSink) -> None:
         """The file that is there is what was asked for: end without fetching it."""
@@ -362,8 +423,6 @@ class Download(Future):
     def _on_finished(self, event: dict[str, Any]) -> None:
         self.handle.finished()
         landing = self._landing
-        if landing is not None:
-            landing.close()
         stopped = event["cause"] == "cancelled" and (self._cancelled or self._settled is not None)
         if self._error is None and event["cause"] and not stopped:
             if event["cause"] == "sink" and landing is not None and landing.size < 0 and self._sink.path is None:
@@ -376,6 +435,14 @@ class Download(Future):
             if self._error is not None:
                 self._cancelled = False
             self._ended = True
+            busy = self._opening
+        if not busy:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing writes any more."""
+        if self._landing is not None:
+            self._landing.close()
         if self._follower is None or self._digest is not None:
             self._conclude()
         # else the follower concludes when it has read to the end
@@ -430,7 +497,10 @@ class Download(Future):
             try:
                 if self._landing is not None:
                     self._landing.release()
-                self._sink.discard()
+                if isinstance(self._sink, FileSink) and not isinstance(error, FINAL) and self._sink.keeps:
+                    self._sink.keep()
+                else:
+                    self._sink.discard()
             except BaseException as failed:  # the future is resolved whatever happens
                 error = error or failed
         counts = self.handle.counters()

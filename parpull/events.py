@@ -39,13 +39,14 @@ class Event:
 class Started(Event):
     """The first response is accepted. size: bytes of the target, None while unknown;
     validator: the ETag or date; ranges: whether the server gives ranges; address:
-    the server's."""
+    the server's; resumed: bytes that an earlier transfer left."""
 
     kind = "started"
     size: int | None
     validator: str | None
     ranges: bool
     address: str | None
+    resumed: int
 
 
 class Redirected(Event):

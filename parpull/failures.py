@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["failure", "failure_of"]
 
 # libcurl's result codes: https://curl.se/libcurl/c/libcurl-errors.html
-BAD_URL, NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT, NO_MEMORY = 3, 5, 6, 7, 28, 27
+BAD_URL, NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT, NO_MEMORY, BROKE, TOO_LARGE = 3, 5, 6, 7, 28, 27, 56, 100
 UNREACHABLE = {NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT}
 NOT_HTTP = {1, 8}  # the scheme was checked before, so 1 means HTTP/0.9
 TLS = {35, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
@@ -54,7 +54,7 @@ def failure_of(
         reason = FLAWS[code]
         return BadResponse(f"the response can't be used, {reason}: {url}", url=url, reason=reason, status=status)
     if kind == "too_large":
-        return BadResponse(f"the response's headers are larger than 64 KiB: {url}", url=url, reason="headers too large")
+        return _too_large(url)
     if kind == "surplus":
         reason = "the body is not as long as the response said"
         return BadResponse(f"{reason}: {url}", url=url, reason=reason, status=status)
@@ -106,6 +106,10 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
 
 def _transport(code: int, text: str | None, url: str) -> ParpullError:
     message = text or libcurl_message(code)
+    # libcurl has limits of its own, for one line and for all heads of a response. Before 8.6
+    # it calls the former a lack of memory; of a real one we tell in words (endings.pxi).
+    if code == TOO_LARGE or (code == NO_MEMORY and not text) or (code == BROKE and "response headers" in message):
+        return _too_large(url)
     if code == NO_MEMORY:
         return TransferError("libcurl ran out of memory", url=url)
     if code == BAD_URL:
@@ -124,6 +128,10 @@ def _transport(code: int, text: str | None, url: str) -> ParpullError:
     if host.partition(":")[0] not in message:  # "Timeout was reached"
         message = f"{host}: {message}"
     return ConnectFailed(message, url=url, code=code, hint=hint)
+
+
+def _too_large(url: str) -> BadResponse:
+    return BadResponse(f"the response's headers are larger than 64 KiB: {url}", url=url, reason="headers too large")
 
 
 def _status(status: int, url: str) -> ParpullError:

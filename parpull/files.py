@@ -17,10 +17,12 @@ from urllib.parse import unquote, urlsplit
 from . import record
 from ._landing import Landing, direct_align, file_system, reserve
 from .errors import InUse, NoSpace, SinkError, TargetExists
+from .journal import PAGE, SUFFIX, Journal, remove_journal
+from .record import fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .record import Record
 
@@ -29,6 +31,7 @@ __all__ = ["FileSink", "default_name", "lock_owner", "sink_error"]
 EXT4, XFS = 0xEF53, 0x58465342
 DIRECT_FROM = 8 << 20
 READ = 4 << 20
+BLOCK = 1 << 20
 LONGEST = 240  # bytes of a name, so that .parpull-part still fits into 255
 
 
@@ -77,31 +80,25 @@ def lock_owner(about: os.stat_result, *, proc: str = "/proc") -> str | None:
     return f"process {pid} ({''.join(c if c.isprintable() else '_' for c in name)})"
 
 
-class InPlace(Landing):
-    """A landing on which all bytes were before it began, and none will land."""
-
-    @property
-    def front(self) -> int:
-        """All of it."""
-        return self.size
-
-    @property
-    def landed(self) -> int:
-        """All of it."""
-        return self.size
-
-    def wait(self, offset: int, timeout: float | None = None) -> int:
-        """At once: the front."""
-        return self.size
+def remove_quietly(path: str) -> None:
+    """Remove a file if it is there and can be."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 class FileSink:
     """A file as destination; see memory.py for the life of a sink.
 
     url: the address whose whole object the file will be; without it (a part of an
-    object) no record is kept of the file, and none is asked. checksum: "sha256=HEX"
-    of the object, if the caller knows. existing: after check(), the record of a file
-    that is there and may be what is wanted; see is_current()."""
+    object) no record is kept of the file, and none is asked; nor is it resumed.
+    checksum: "sha256=HEX" of the object, if the caller knows. resume: go on where an
+    earlier transfer of the same object ended, and leave what the next one needs.
+
+    After check(): existing is the record of a file that is there and may be what is
+    wanted, see is_current(); gap the first bytes [start, stop) that an earlier transfer
+    has not left, a guess; None if there was none."""
 
     def __init__(
         self,
@@ -111,6 +108,7 @@ class FileSink:
         durable: bool = False,
         url: str | None = None,
         checksum: str | None = None,
+        resume: bool = True,
     ) -> None:
         name = os.fsdecode(path)
         if "\0" in name:
@@ -118,6 +116,9 @@ class FileSink:
         self.path = os.path.realpath(name)
         self.part = self.path + ".parpull-part"
         self.existing: Record | None = None
+        self.gap: tuple[int, int] | None = None
+        self._resume = resume
+        self._journal: Journal | None = None
         self._overwrite = overwrite
         self._durable = durable
         self._url = url
@@ -154,6 +155,7 @@ class FileSink:
                 return
         if not os.access(folder, os.W_OK | os.X_OK):
             raise sink_error(errno.EACCES, self.path)
+        self.gap = self._first_gap()
 
     # --- a file that is there already -----------------------------------------------
 
@@ -190,9 +192,22 @@ class FileSink:
         if self.existing is None or now is None or now.text() != self.existing.text():
             raise self.exists()
         self._about = os.stat(self.path)  # tap() reads from this file
-        landing = InPlace(now.size)
+        self._sweep()
+        landing = Landing(now.size, BLOCK)
+        landing.restore(b"\1" * (now.size // BLOCK + 1))
         landing.close()
         return landing
+
+    def _sweep(self) -> None:
+        """What is left when a process dies between naming its file and tidying up: a
+        second name of it, a journal of nothing."""
+        try:
+            if os.path.samestat(os.stat(self.part, follow_symlinks=False), os.stat(self.path)):
+                os.unlink(self.part)
+        except OSError:
+            pass
+        if not os.path.lexists(self.part):
+            self._forget()
 
     def exists(self, why: str | None = None) -> TargetExists:
         """The error for a file that is there and not what is wanted."""
@@ -203,24 +218,123 @@ class FileSink:
 
     # --- a file that is written -----------------------------------------------------
 
-    def open(self, size: int | None, *, followed: bool) -> Landing:
-        """The part file, locked and with its room reserved. `followed`: somebody
-        reads along, so the bytes had better be in the page cache."""
+    def open(
+        self,
+        size: int | None,
+        *,
+        followed: bool,
+        validator: str | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Landing:
+        """The part file, locked and with its room reserved; what an earlier transfer of
+        this version left in it is in place, which may take as long as reading all of
+        it, or until it is not `wanted` any more. `followed`: somebody reads along, so
+        the bytes had better be in the page cache. `validator`: of an object that can
+        be resumed."""
+        blocks = None
         try:
             self._open_part()
-            os.ftruncate(self._fd, 0)
-            if size:
-                self._make_room(size)
+            if size is not None and validator is not None:
+                blocks = self._take_over(size, validator, wanted)
+            if blocks is None:
+                self._begin(size, validator)
         except OSError as error:
             if isinstance(error, SinkError):
                 raise
             raise sink_error(error.errno or errno.EIO, self.path) from error
-        landing = Landing(-1 if size is None else size)
+        landing = Landing(-1 if size is None else size, BLOCK)
         align = 0
         if not followed and size is not None and size >= DIRECT_FROM:
             align = self._open_direct()
-        landing.into_file(self._fd, direct_fd=self._direct, align=align)
+        journal_fd = self._journal.fd if self._journal is not None and wanted() else -1
+        landing.into_file(self._fd, direct_fd=self._direct, align=align, journal_fd=journal_fd, journal_at=PAGE)
+        if blocks is not None:
+            landing.restore(blocks)
         return landing
+
+    # --- what an earlier transfer left ------------------------------------------------
+
+    def _first_gap(self) -> tuple[int, int] | None:
+        journal = self._left()
+        if journal is None:
+            return None
+        try:
+            return journal.gap() if os.path.exists(self.part) else None
+        finally:
+            journal.close()
+
+    def _left(self) -> Journal | None:
+        """The journal of an earlier transfer from this URL."""
+        if not self._resume or self._url is None:
+            return None
+        journal = Journal.read(self.path + SUFFIX)
+        if journal is not None and journal.source != fingerprint(self._url):
+            journal.close()
+            return None
+        return journal
+
+    def _take_over(self, size: int, validator: str, wanted: Callable[[], bool]) -> bytearray | None:
+        """The blocks of the part file that hold what they should, None if it is not
+        about this version of the object. Under the lock."""
+        journal = self._left()
+        if journal is None:
+            return None
+        try:
+            ours = journal.is_of(validator=validator, total=size, start=0, size=size)
+            if not ours or journal.block != BLOCK:
+                return None
+            if journal.is_certain(os.fstat(self._fd)):
+                blocks = journal.claims()
+            else:
+                blocks = journal.proofs(self._fd, wanted)
+                if wanted():  # else the next one proves them anew: nothing may be entered meanwhile
+                    journal = self._renewed(journal, blocks)
+                    os.ftruncate(self._fd, size)
+            self._journal, journal = journal, None
+            return blocks
+        finally:
+            if journal is not None:
+                journal.close()
+
+    def _renewed(self, journal: Journal, blocks: bytearray) -> Journal | None:
+        """The journal with what was proven; None where it can't be written: a file can be
+        fetched without one, but not with one that claims what was refuted."""
+        try:
+            return journal.renew(self._fd, blocks)
+        except OSError:
+            journal.remove()
+            return None
+
+    def _begin(self, size: int | None, validator: str | None) -> None:
+        """An empty part file; a journal that says so comes first, so that no entry is
+        ever about bytes of another version."""
+        self._forget()
+        if self._url is not None and self._resume and validator is not None and size is not None and size > BLOCK:
+            try:
+                self._journal = Journal.create(
+                    self.path + SUFFIX, self._fd, source=fingerprint(self._url), validator=validator,
+                    total=size, start=0, size=size, block=BLOCK,
+                )  # fmt: skip
+            except OSError:
+                pass  # a file can be fetched without one
+        os.ftruncate(self._fd, 0)
+        if size:
+            self._make_room(size)
+
+    def _forget(self) -> None:
+        try:
+            remove_journal(self.path + SUFFIX)
+        except OSError:
+            pass  # what it says is older than what is written from now on: to be proven
+
+    @property
+    def keeps(self) -> bool:
+        """Whether another transfer could go on from what is here."""
+        return self._journal is not None and any(self._journal.claims())
+
+    def keep(self) -> None:
+        """Leave it for the next transfer."""
+        self._close()
 
     def _open_part(self) -> None:
         """Open and lock the part file. Whoever held the lock may have renamed or
@@ -239,8 +353,10 @@ class FileSink:
             except FileNotFoundError:
                 named = None
             if named is not None and os.path.samestat(about, named):
-                self._about = about
-                return
+                if about.st_nlink == 1:
+                    self._about = about
+                    return
+                os.unlink(self.part)  # a second name of the file that we were to replace, or of another
             os.close(self._fd)
             self._fd = -1
 
@@ -326,6 +442,8 @@ class FileSink:
             if isinstance(error, SinkError):
                 raise
             raise sink_error(error.errno or errno.EIO, self.path) from error
+        if self._journal is not None:
+            self._journal.remove()
         self._close()
         return self.path
 
@@ -354,10 +472,9 @@ class FileSink:
     def discard(self) -> None:
         """Leave nothing behind."""
         if self._fd >= 0:
-            try:
-                os.unlink(self.part)
-            except FileNotFoundError:
-                pass
+            if self._journal is not None:
+                self._journal.remove()  # first: it must not outlive what it is about
+            remove_quietly(self.part)
             self._close()
 
     def abandon(self) -> None:
@@ -370,3 +487,5 @@ class FileSink:
                 os.close(fd)
         self._fd = self._direct = -1
         self._scratch = None
+        if self._journal is not None:
+            self._journal.close()

@@ -26,8 +26,8 @@ class Progress:
     """A moment of a download. landed: bytes in place and counted, block by block;
     received: those and what is under way to them; size: of the target, None while
     unknown; front: contiguous bytes; connections: at work now; peak: the most at
-    once; seconds: since the start; requests, retries, steals: counts so far; wasted:
-    bytes received in vain."""
+    once; seconds: since the start; requests, retries, steals: counts so far; resumed:
+    bytes of `landed` that an earlier transfer left; wasted: bytes received in vain."""
 
     __slots__ = (
         "connections",
@@ -36,6 +36,7 @@ class Progress:
         "peak",
         "received",
         "requests",
+        "resumed",
         "retries",
         "seconds",
         "size",
@@ -55,6 +56,7 @@ class Progress:
     peak: int
     seconds: float
     requests: int
+    resumed: int
     retries: int
     steals: int
     wasted: int

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         http_version: Literal["1.1", "2", "3"]
         max_memory: int | None
         durable: bool
+        resume: bool
+        verify: Literal["stated", "none"]
         size: int | None
         steal: bool
         curl: Mapping[int, int | str | Sequence[str]]
@@ -82,6 +84,10 @@ class Options:
         one TCP window.
     max_memory: bytes that an object in memory may take at most.
     durable: fsync the file and its folder before it gets its name.
+    resume: go on where an earlier transfer into the same file ended, and leave what the
+        next one needs when this one fails or is cancelled.
+    verify: "stated": check a digest that the server states, the cheapest; "none": only
+        `checksum`. What a response says of itself is always checked.
     size: the object's size, if known: anything else is a SizeMismatch.
     steal: whether an idle connection takes over what a slow one has not claimed.
     curl: {option number: value} of libcurl options that are plain data.
@@ -109,6 +115,8 @@ class Options:
     http_version: Literal["1.1", "2", "3"] = "1.1"
     max_memory: int | None = None
     durable: bool = False
+    resume: bool = True
+    verify: Literal["stated", "none"] = "stated"
     size: int | None = None
     steal: bool = True
     curl: Mapping[int, int | str | Sequence[str]] = NOTHING

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Record", "conditions", "keep", "read"]
+__all__ = ["Record", "conditions", "fingerprint", "keep", "read"]
 
 ATTRIBUTE = "user.parpull"
 VERSION = 1
@@ -60,7 +60,7 @@ class Record:
     def is_from(self, url: str) -> bool:
         """Whether the file came from this URL: tags are unique for one resource only,
         and many servers make them of nothing but size and time."""
-        return self.source == _fingerprint(url)
+        return self.source == fingerprint(url)
 
     def proves(self, checksum: str) -> bool:
         """Whether this very digest ("sha256=HEX") was proven of the file."""
@@ -82,7 +82,7 @@ class Record:
         return f"Record(size={self.size}, validator={self.validator!r}, digests={self.digests})"
 
 
-def _fingerprint(url: str) -> str:
+def fingerprint(url: str) -> str:
     """A hash of the URL without userinfo and fragment. Of the query too, which may
     name the object; a hash, because it may as well be a secret."""
     import hashlib
@@ -99,7 +99,7 @@ def keep(fd: int, url: str, *, validator: str | None, digests: Mapping[str, str]
         return False
     about = os.fstat(fd)
     record = Record(
-        source=_fingerprint(url),
+        source=fingerprint(url),
         validator=validator,
         size=about.st_size,
         mtime_ns=about.st_mtime_ns,

@@ -15,7 +15,7 @@ import weakref
 
 from ._landing import Landing
 from ._mapping import Mapping
-from .checksums import parse_checksum
+from .checksums import parse_checksum, stated
 from .download import FIRST_PART, Download
 from .errors import BadOption, MemoryBudget, ParpullError, redact
 from .events import Finished
@@ -182,7 +182,8 @@ class Run:
 class WindowReader(RawReader):
     """Reads an object through at most `window` bytes of memory; what parpull.open()
     wraps. With a checksum it can only be read from beginning to end, and the end is
-    told only if the digest is right."""
+    told only if the digest is right. A digest that the server states is checked if the
+    reader happens to do so."""
 
     def __init__(
         self, client: Client, engine: Engine, url: str, options: Options, *, access: Access, window: int, owned: bool
@@ -206,12 +207,14 @@ class WindowReader(RawReader):
         self._engine = engine
         self._url = url
         self._checksum = parse_checksum(options.checksum) if options.checksum else None
+        self._ordered = self._checksum is not None  # every byte is wanted, in order
         self._hash: Any = self._checksum.hasher() if self._checksum is not None else None
+        self._hashed = 0  # bytes that the hash has seen, all from the beginning
         self._first = resolve(url, options)
         self._ahead = Ahead(access)
         self._capacity = capacity = _capacity(options, window)
         part = min(options.part_size, capacity // 2) if options.part_size else None
-        self._options = options.replace(checksum=None, part_size=part, on_event=_relay(self))
+        self._options = options.replace(checksum=None, verify="none", part_size=part, on_event=_relay(self))
         self._mapping = Mapping(capacity)
         try:
             first = FIRST if access != "sequential" else min(FIRST_PART, capacity // 2)
@@ -224,6 +227,9 @@ class WindowReader(RawReader):
         target = self._run.download.target
         assert target is not None
         self._known: tuple[Request, Target] = (self._run.download.resolved, target)
+        if self._checksum is None and options.verify == "stated":
+            self._checksum = stated(target.headers)
+            self._hash = self._checksum.hasher() if self._checksum is not None else None
 
     @property
     def target(self) -> Target:
@@ -238,7 +244,7 @@ class WindowReader(RawReader):
 
     def seekable(self) -> bool:
         """Whether the server gives ranges, and no checksum wants every byte in order."""
-        return (self._known[1].ranges or self.size == 0) and self._checksum is None
+        return (self._known[1].ranges or self.size == 0) and not self._ordered
 
     # --- runs ---------------------------------------------------------------------------
 
@@ -315,14 +321,16 @@ class WindowReader(RawReader):
             self._ahead = ahead
 
     def _advance(self, n: int) -> None:
-        if self._hash is not None and n:
+        if self._hash is not None and n and self._at == self._hashed:
             assert self._run is not None
             with self._run.view(self._at, n, 0) or memoryview(b"") as taken:
                 self._hash.update(taken)
+            self._hashed += n
         super()._advance(n)
 
     def _end(self) -> memoryview:
-        if self._checksum is not None:
+        """The end is told if the digest is right, or if not every byte has gone by."""
+        if self._checksum is not None and self._hashed == self._at:
             self._checksum.compare(self._hash.hexdigest())
         return memoryview(b"")
 

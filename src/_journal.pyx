@@ -79,18 +79,20 @@ def claimed(const unsigned char[:] entries):
     return out
 
 
-def proven(int fd, const unsigned char[:] entries, int64_t size, int64_t block):
-    """As claimed(), but each block of the file `fd` (size bytes) is read and has to
-    give its sum. Without the GIL; takes as long as the disk does."""
+def proven(int fd, const unsigned char[:] entries, int64_t size, int64_t block, int64_t first, int64_t count):
+    """As claimed(), of `count` entries from `first` on, but each block of the file `fd`
+    (size bytes) is read and has to give its sum. Without the GIL; takes as long as the
+    disk does. Shorter at the end of the file; 0 where there is no entry."""
     cdef int64_t n = entries.shape[0] // <int64_t>sizeof(Entry), i
     cdef const Entry* entry
     cdef uint32_t sum = 0
-    out = bytearray(n)
+    cdef int64_t stop = min(first + count, (size + block - 1) // block)
+    out = bytearray(max(stop - first, 0))
     cdef unsigned char[:] flags = out
     with nogil:
-        for i in range(min(n, (size + block - 1) // block)):
+        for i in range(first, min(n, stop)):
             entry = <const Entry*>&entries[i * <int64_t>sizeof(Entry)]
-            flags[i] = (entry.mark == mark_of(i, entry.sum)
+            flags[i - first] = (entry.mark == mark_of(i, entry.sum)
                         and journal_sum_of(fd, i * block, min(block, size - i * block), &sum)
                         and sum == entry.sum)
     return out

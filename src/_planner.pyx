@@ -215,7 +215,7 @@ cdef int64_t plan_extend(Plan* plan, int lane) noexcept nogil:
 
 cdef int give_back(Plan* plan, int64_t start, int64_t stop) noexcept nogil:
     """Put [start, stop) among the gaps, ascending. -1 when there is no memory."""
-    cdef int at = 0
+    cdef int at = plan.ngaps
     cdef Part* more
     if start >= stop:
         return 0
@@ -225,8 +225,8 @@ cdef int give_back(Plan* plan, int64_t start, int64_t stop) noexcept nogil:
             return -1
         plan.gaps = more
         plan.room *= 2
-    while at < plan.ngaps and plan.gaps[at].start < start:
-        at += 1
+    while at > 0 and plan.gaps[at - 1].start > start:     # from behind: plan_resume brings them in order
+        at -= 1
     memmove(plan.gaps + at + 1, plan.gaps + at, (plan.ngaps - at) * sizeof(Part))
     plan.gaps[at].start = start
     plan.gaps[at].stop = stop

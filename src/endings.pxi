@@ -198,6 +198,9 @@ cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
     memset(&cause, 0, sizeof(cause))
     cause.kind = STATUS
     cause.code = cause.status = transfer.status
+    if transfer.status == 416 and not job.planned and job.first_start > 0:
+        job.first_start = 0             # shorter than what an earlier transfer has left of it
+        return True
     if verdict.kind == EMPTY and not job.planned:
         job.state = ASKED
         return post_head(core, transfer)

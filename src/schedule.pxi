@@ -74,7 +74,7 @@ cdef bint seat(Job* job) noexcept nogil:
 cdef void begin_job(Core* core, Job* job) noexcept nogil:
     """The first request: already a useful range."""
     cdef Span* span = &job.spans[0]
-    cdef int64_t length = job.part_size if job.part_size > 0 else job.first_part
+    cdef int64_t length = min(job.first_part, job.part_size) if job.part_size > 0 else job.first_part
     if job.transfers is NULL and not seat(job):
         out_of_memory(core, job)
         return

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -225,8 +226,8 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("get",), "parpull -h"),
         (("-k", "http://h/x"), "--cacert"),
         (("--insecure", "http://h/x"), "--cacert"),
-        (("-c", "http://h/x"), "--overwrite"),
-        (("--continue", "http://h/x"), "--cookie FILE"),
+        (("-c", "jar", "http://h/x"), "--cookie FILE"),
+        (("-C", "-", "http://h/x"), "leave it out"),
         (("--limit-rate", "1M", "http://h/x"), "-x 1"),
         (("--limit-rate=1M", "http://h/x"), "-x 1"),
         (("--mirror", "http://g/x", "http://h/x"), "address"),
@@ -239,7 +240,7 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("-fsSL", "http://h/x"), "leave it out"),
         (("--overwrit", "http://h/x"), "--overwrite"),
         (("--silent", "http://h/x"), "-q"),
-        (("--nonsense", "http://h/x"), "parpull -h"),
+        (("--gibberish", "http://h/x"), "parpull -h"),
         (("-o",), "parpull -h"),
         (("-qO-", "http://h/x"), "-o -"),
         (("-O", "file", "http://h/x"), "-o FILE"),
@@ -343,7 +344,7 @@ def test_json_tells_what_never_began(cli, origin, name, tmp_path):
     (tmp_path / "x").write_bytes(b"mine")
     code, out, _ = cli("--json", origin.url(f"{name}/x", size=SIZE))
     (line,) = map(json.loads, out.splitlines())
-    assert (code, line["event"], line["hint"]) == (6, "finished", "--overwrite replaces it")
+    assert (code, line["event"], line["hint"][:24]) == (6, "finished", "--overwrite replaces it;")
 
 
 def test_verbose_tells_of_retries(cli, origin, name):
@@ -488,6 +489,28 @@ def test_speed_is_that_of_late():
     for second in range(1, 11):
         speed = meter.add(float(second), 1000 * second if second <= 5 else 5000)
     assert speed == 0
+
+
+def test_speed_does_not_count_what_was_there_before(monkeypatch):
+    """Neither that of a run, nor of an object; how far they are does."""
+    fields = dict.fromkeys(parpull.Progress.__slots__, 0)
+    now = fields | {"size": 9000, "received": 8000, "resumed": 8000, "connections": 1}
+    item = outcome.Item(1, "http://h/x", name="x", path="x")
+    item.download = SimpleNamespace(progress=lambda: parpull.Progress(**now))
+    totals = display.Totals([item], 3.0)
+    began = time.monotonic()
+    totals.update(began)
+    now["received"] = 8500
+    totals.update(began + 1)
+    assert (totals.landed, totals.fetched) == (8500, 500)
+    assert 400 <= totals.speed <= 500
+    assert totals.left() == "0:01"
+    item.blob = SimpleNamespace(size=9000, digests={"sha256": ""})
+    item.ended = SimpleNamespace(up_to_date=False, seconds=2.0, connections=1, retries=0)
+    assert display.ending(item) == "x: 8.8 KiB in 2.0 s (500 B/s), 7.8 KiB were there, 1 connection, sha256 ok"
+    item.ended.up_to_date = True
+    totals.update(began + 2)
+    assert (totals.landed, totals.fetched) == (9000, 0)
 
 
 @pytest.mark.parametrize("width", [1, 5, 12, 20, 39, 79, 119, 200])

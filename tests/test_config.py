@@ -40,6 +40,8 @@ part_size = "16MiB"
 max_memory = 1000000
 overwrite = true
 durable = true
+resume = false
+verify = "none"
 steal = false
 retries = 3
 retry_for = 1.5
@@ -63,7 +65,7 @@ def test_every_key(written, tmp_path):
     assert (options.max_memory, options.overwrite, options.durable, options.steal) == (10**6, True, True, False)
     assert (options.retries, options.retry_for, options.connect_timeout, options.stall_timeout) == (3, 1.5, 2.0, 4.0)
     assert (options.headers, options.netrc, options.noproxy) == (("X-A: b", "X-B: c"), True, "a,b")
-    assert options.http_version == "2"
+    assert (options.http_version, options.resume, options.verify) == ("2", False, "none")
     assert options.ca_file == options.cert == options.key == str(tmp_path / "ca.pem")
     assert dict(options.proxy) == {"http": "http://p", "https": "http://q"}
     assert all(f"\n{key} = " in EVERYTHING for key in config.KEYS)

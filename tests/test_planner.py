@@ -31,13 +31,24 @@ class Plan(RuleBasedStateMachine):
         fixed=st.one_of(st.just(0), st.integers(1, 300)),
         cuts=st.sets(st.integers(1, 1500), max_size=6),
         window=st.sampled_from([0, 0, BLOCK, 4 * BLOCK, 40 * BLOCK]),
+        there=st.none() | st.lists(st.booleans(), max_size=100),
     )
-    def begin(self, size, lanes, fixed, cuts, window):
+    def begin(self, size, lanes, fixed, cuts, window, there):
         self.size, self.lanes, self.fixed = size, lanes, fixed
         self.cuts = sorted(c for c in cuts if c < size)
         self.plan = Planner(size, lanes=lanes, block=BLOCK, part_size=fixed, cuts=self.cuts, window=window)
         self.owner = [FREE] * size
         self.written = {}  # busy lane -> how far it has written
+        if there is not None:
+            self.resume(there)
+
+    def resume(self, there):
+        """Blocks that an earlier transfer left: some are whole, the others are as if nothing were there."""
+        count = -(-self.size // BLOCK)
+        filled = [min(BLOCK, self.size - i * BLOCK) if i < len(there) and there[i] else 0 for i in range(count)]
+        self.plan.resume(filled)
+        for i, n in enumerate(filled):
+            self.give(LANDED if n else FREE, i * BLOCK, min((i + 1) * BLOCK, self.size))
 
     # --- the model's view ---------------------------------------------------------
 
@@ -372,6 +383,37 @@ def test_a_released_part_goes_first():
     plan.release(0, first[0] + MIB)
     assert plan.gaps == [(first[0] + MIB, first[1]), (second[0] + 5, second[1])]
     assert plan.take(2, 8)[0] == first[0] + MIB
+
+
+def test_what_is_in_place_is_not_handed_out():
+    plan = Planner(5 * MIB + 7, lanes=3)
+    plan.resume([MIB, 0, 0, MIB, 0, 7])
+    assert plan.gaps == [(MIB, 3 * MIB), (4 * MIB, 5 * MIB)]
+    assert (plan.unissued, plan.next) == (3 * MIB, 5 * MIB + 7)
+    assert plan.take(0, 1) == (MIB, 3 * MIB)
+    assert plan.take(1, 1) == (4 * MIB, 5 * MIB)
+    assert plan.take(2, 1) is None
+
+
+def test_the_first_request_of_a_resumed_plan_gets_what_is_free_of_it():
+    plan = Planner(8 * MIB, lanes=3)
+    plan.resume([MIB, 0, 0, MIB, 0, 0, 0, MIB])
+    assert not plan.adopt(0, 0, 4 * MIB), "it is in place"
+    assert not plan.adopt(0, 7 * MIB, 8 * MIB)
+    assert plan.adopt(0, MIB, 6 * MIB)
+    assert plan.lane(0) == (MIB, 2 * MIB, 3 * MIB), "up to what is in place"
+    assert plan.adopt(1, 5 * MIB, 6 * MIB)
+    assert plan.gaps == [(4 * MIB, 5 * MIB), (6 * MIB, 7 * MIB)]
+    assert plan.unissued == 2 * MIB
+
+
+@pytest.mark.parametrize("there", [0, MIB])
+def test_all_or_nothing_in_place(there):
+    plan = Planner(3 * MIB)
+    plan.resume([there] * 3)
+    assert plan.gaps == ([] if there else [(0, 3 * MIB)])
+    assert plan.unissued == (0 if there else 3 * MIB)
+    assert plan.adopt(0, 0, MIB) is (there == 0)
 
 
 def test_a_window_that_the_part_does_not_fit_gives_nothing():

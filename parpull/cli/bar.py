@@ -108,7 +108,7 @@ class Bar(Lines):
 
     def _tick(self, now: float) -> None:
         under_way = self._totals.update(now)
-        speeds = {item.number: self._meters[item.number].add(now, p.received) for item, p in under_way}
+        speeds = {item.number: self._meters[item.number].add(now, p.received - p.resumed) for item, p in under_way}
         self._worked.update((item.number, now) for item, p in under_way if p.connections)
         if now - self._began < FIRST or self._closed or not under_way or not _foreground():
             self._hide()

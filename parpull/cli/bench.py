@@ -313,7 +313,7 @@ class _Bench:
                 display.event(item, inbox.get())
             display.tick()
 
-        client = parpull.Client(self._options.replace(connections=connections, durable=place.disk))
+        client = parpull.Client(self._options.replace(connections=connections, durable=place.disk, resume=False))
         try:
             cpu = _cpu()
             item.download = download = client.submit(self._args.url, path, on_event=inbox.put)

@@ -1,10 +1,10 @@
 """The verb `clean`: remove what interrupted transfers left behind.
 
-That is NAME.parpull-part, as files.py calls it. A name proves little, so a file
-goes only if it is a regular one, is looked at without following any link, and is
-locked by nobody; and it is removed through the folder that was read, so that
-nothing swapped in between is met. What is removed is listed on stdout, a size and
-a path a line; all else is told on stderr.
+That is NAME.parpull-part, as files.py calls it, and its journal NAME.parpull. A name
+proves little, so a file goes only if it is a regular one, is looked at without
+following any link, and is locked by nobody; and it is removed through the folder that
+was read, so that nothing swapped in between is met. What is removed is listed on
+stdout, a size and a path a line; all else is told on stderr.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import time
 
 from .._landing import file_system
 from ..errors import SinkError
+from ..journal import SUFFIX, is_journal
 from .outcome import CANNOT_WRITE, OK, UsageError, complain, say, write_out
 from .parser import add_telling
 from .text import clean, human_size, plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .parser import Arguments, Parser
 
@@ -32,11 +33,12 @@ __all__ = ["InUse", "Left", "add", "find", "run"]
 SUMMARY = "remove what interrupted transfers left in a folder"
 USAGE = "parpull clean [options] [DIR]"
 EPILOG = """\
-Removes each NAME.parpull-part that is a regular file and not in use.
+Removes each NAME.parpull-part that is a regular file and not in use, and the
+journal NAME.parpull beside it: what it holds has to be fetched again then.
 
 exit codes: 0 ok, 2 usage, 6 something could not be removed
 """
-SUFFIX = ".parpull-part"
+PART = ".parpull-part"
 # File systems that other machines write to, whose locks may not reach us: NFS, SMB,
 # Lustre, Ceph, GPFS, AFS, 9p, FUSE. There, what was written to of late is in use.
 SHARED = frozenset({
@@ -59,8 +61,13 @@ class Left:
         self.path = path
         self.size = size
 
+    @property
+    def journal(self) -> str:
+        """The name of its journal; of a journal its own."""
+        return self.name.removesuffix("-part")
+
     def remove(self, *, dry: bool = False) -> None:
-        """Remove it, or only see whether that may be done. InUse; OSError where the
+        """Remove it and its journal, or only see whether that may be done. InUse; OSError where the
         system refuses, FileNotFoundError if somebody was faster."""
         fd = self._open()
         try:
@@ -76,6 +83,8 @@ class Left:
                 raise InUse(f"written to {max(age, 0):.0f} s ago, and its folder may be shared with other machines")
             # Whoever held the lock until now may have given the file its name.
             if os.path.samestat(about, os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)) and not dry:
+                if self.journal != self.name and _is_journal(self.folder, self.journal):
+                    os.unlink(self.journal, dir_fd=self.folder)  # first: it must not outlive the part
                 os.unlink(self.name, dir_fd=self.folder)
         finally:
             os.close(fd)
@@ -152,7 +161,7 @@ def find(top: int, folder: str, *, recursive: bool, onerror: Callable[[OSError],
     try:
         for root, _, names, fd in os.fwalk(".", dir_fd=top, onerror=onerror):
             for name in sorted(names):
-                if not name.endswith(SUFFIX) or name == SUFFIX:
+                if not _is_ours(fd, name, names):
                     continue
                 try:
                     about = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -165,6 +174,28 @@ def find(top: int, folder: str, *, recursive: bool, onerror: Callable[[OSError],
                 return
     except OSError as error:  # in the middle of a folder: a disk, or a network, that fails
         onerror(error)
+
+
+def _is_ours(folder: int, name: str, names: Collection[str]) -> bool:
+    """A part file, or a journal whose part file is gone."""
+    if name.endswith(PART):
+        return name != PART
+    if name.endswith((SUFFIX, SUFFIX + "~")):
+        return name.rstrip("~") + "-part" not in names and _is_journal(folder, name)
+    return False
+
+
+def _is_journal(folder: int, name: str) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and is_journal(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _list(left: Left) -> None:

@@ -85,19 +85,20 @@ class Meter:
 
 class Totals:
     """A run's objects as one: sums of their progress. `size` is None until that of
-    every object is known; `speed` is over all."""
+    every object is known; `fetched` is without what earlier runs left; `speed` is of
+    that, over all."""
 
     def __init__(self, items: Sequence[Item], window: float) -> None:
         self._items = items
         self._meter = Meter(window)
         self._meter.add(time.monotonic(), 0)
-        self.done = self.landed = self.connections = self.retries = 0
+        self.done = self.landed = self.fetched = self.connections = self.retries = 0
         self.size: int | None = None
         self.speed = 0.0
 
     def update(self, now: float) -> list[tuple[Item, Progress]]:
         """Sum up anew; return the objects under way."""
-        self.done = self.landed = self.connections = self.retries = 0
+        self.done = self.landed = self.fetched = self.connections = self.retries = 0
         self.size = 0
         under_way = []
         for item in self._items:
@@ -105,19 +106,27 @@ class Totals:
             if item.download is None or (item.done and item.blob is None):
                 continue  # what failed counts for nothing
             progress = item.download.progress()
-            self.landed += progress.received if item.blob is None else item.blob.size
+            landed = progress.received if item.blob is None else item.blob.size
+            self.landed += landed
+            self.fetched += landed - there(item, progress)
             self.retries += progress.retries
             size = progress.size if item.blob is None else item.blob.size
             self.size = None if self.size is None or size is None else self.size + size
             if not item.done:
                 self.connections += progress.connections
                 under_way.append((item, progress))
-        self.speed = self._meter.add(now, self.landed)
+        self.speed = self._meter.add(now, self.fetched)
         return under_way
 
     def left(self) -> str:
         """The time to go as text, "" while unknown."""
         return time_left(self.landed, self.size, self.speed)
+
+
+def there(item: Item, progress: Progress) -> int:
+    """Bytes of the object that this run had not to fetch."""
+    up_to_date = item.ended is not None and item.ended.up_to_date
+    return item.blob.size if item.blob is not None and up_to_date else progress.resumed
 
 
 def time_left(landed: int, size: int | None, speed: float) -> str:
@@ -134,7 +143,10 @@ def ending(item: Item) -> str:
     text = f"{item.name}: {human_size(size)}"
     if item.ended is not None:
         seconds = item.ended.seconds
-        text += f" in {duration(seconds)} ({human_rate(size / max(seconds, 1e-6))})"
+        resumed = item.download.progress().resumed if item.download is not None else 0
+        text += f" in {duration(seconds)} ({human_rate((size - resumed) / max(seconds, 1e-6))})"
+        if resumed:
+            text += f", {human_size(resumed)} were there"
         text += ", " + plural(item.connections, "connection")
         if item.ended.retries:
             text += ", " + plural(item.ended.retries, "retry", "retries")
@@ -151,7 +163,8 @@ def readable(event: Event) -> str | None:
             size = "unknown size" if data.size is None else human_size(data.size)
             text = f"{size} from {data.address or 'an unknown address'}"
             text += f", validator {data.validator}" if data.validator else ", no validator"
-            return text + (", in ranges" if data.ranges else ", no ranges: one connection")
+            text += ", in ranges" if data.ranges else ", no ranges: one connection"
+            return text + (f", {human_size(data.resumed)} are there" if data.resumed else "")
         case "redirected":
             return f"redirected ({data.status}) to {data.location}"
         case "refreshed":
@@ -195,9 +208,8 @@ class Lines(Display):
             return
         self._totals.update(time.monotonic())
         seconds = time.monotonic() - self._began
-        size = self._totals.landed
-        text = f"{len(came)} of {len(self.items)} objects: {human_size(size)}"
-        self.line(text + f" in {duration(seconds)} ({human_rate(size / max(seconds, 1e-6))})")
+        text = f"{len(came)} of {len(self.items)} objects: {human_size(self._totals.landed)}"
+        self.line(text + f" in {duration(seconds)} ({human_rate(self._totals.fetched / max(seconds, 1e-6))})")
 
     def _tick(self, now: float) -> None:
         totals = self._totals

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import parpull
 
 from ..errors import SinkError, TransferError, redact
+from ..journal import SUFFIX
 from .display import choose
 from .items import fetch_sums, items_of, prove_by, read_sums
 from .outcome import Item, UsageError, exit_code, say, write_out
@@ -52,10 +53,6 @@ examples:
 # What is to come, and what other tools mean by it: (options…, nargs, what, hint).
 REFUSED = (
     (
-        "-c", "--continue", 0, "resuming is not there yet",
-        "run it without, with --overwrite where a file is in the way; for curl's -c: --cookie FILE sends cookies",
-    ),
-    (
         "--limit-rate", "?", "limiting the rate is not there yet",
         "fewer connections (-x 1) take less of the wire",
     ),
@@ -80,6 +77,9 @@ def add(parser: Parser) -> None:
     where.add_argument("-d", "--directory", metavar="DIR", help="folder to write into, made if need be")
     where.add_argument("-O", "--remote-name", action="store_true", help="name files as their URLs do (the default)")
     where.add_argument("--overwrite", action="store_true", default=None, help="replace a file that exists")
+    where.add_argument(
+        "-c", "--continue", action="store_true", dest="going_on", help="go on where an earlier run ended (always on)"
+    )
 
     add_network(parser)
     parser.add_argument_group("how long").add_argument(
@@ -114,11 +114,20 @@ def run(args: Arguments) -> int:
             _fetch(items, options, display, signals, deadline)
         except Stopped as stopped:
             if not args.quiet:
-                say(f"parpull: stopped by {stopped}; what was unfinished is removed")
+                kept = any(_is_kept(item) for item in items)
+                then = "run it again to go on" if kept else "what was unfinished is removed"
+                say(f"parpull: stopped by {stopped}; {then}")
             return stopped.code
         except BrokenPipeError:  # who read --json has left
             return exit_code(BrokenPipeError())
     return next((exit_code(item.error) for item in items if item.error is not None), 0)
+
+
+def _is_kept(item: Item) -> bool:
+    """Whether the next run can go on from what this one left of it."""
+    if item.download is None or item.path is None or item.done:
+        return False
+    return os.path.exists(os.path.realpath(item.path) + SUFFIX)
 
 
 def _check(args: Arguments) -> None:
@@ -146,6 +155,11 @@ def _check(args: Arguments) -> None:
         raise UsageError("--checksum and --checksum-file contradict each other", "give one of them")
     if args.remote_name and any("://" not in url for url in args.urls):
         raise UsageError("-O takes no name: it names files as their URLs do", "write -o FILE, or -o -")
+    if args.going_on and any("://" not in url for url in args.urls):
+        raise UsageError(
+            "-c takes no file: it goes on where an earlier run ended, and is always on",
+            "for curl's -c: --cookie FILE sends cookies",
+        )
     if args.output is not None and args.output.endswith("/"):
         raise UsageError(f"-o {args.output} names a folder", f"write -d {args.output}")
     if args.output == "":
@@ -241,7 +255,7 @@ def _fetch(items: list[Item], options: Options, display: Display, signals: Signa
         display.summary()
     finally:
         display.close()
-        client.close()  # cancels what still runs, removes what is unfinished
+        client.close()  # cancels what still runs, removes what can't be gone on from
 
 
 def _submit(client: Client, item: Item, inbox: Inbox) -> None:

@@ -1,4 +1,4 @@
-"""Signals as an orderly end: cancel, remove what is unfinished, exit with 128 + n.
+"""Signals as an orderly end: cancel, leave what can be gone on from, exit with 128 + n.
 
 A signal raises `Stopped` in the main thread, but only where the verb says that it
 may: while it waits or writes, never between the halves of handing a transfer to

@@ -11,11 +11,10 @@ import base64
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from tests.servers.content import sha256
+from tests.servers.digests import stated
 from tests.servers.manner import as_text
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from tests.servers.wire import Request
 
 Framing = Literal["known", "chunked", "close"]
-Ending = Literal["keep", "close", "drop", "rst", "hang"]
+Ending = Literal["keep", "close", "drop", "torn", "rst", "hang"]
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -57,7 +56,8 @@ class Answer:
     """What Content-Length says where it differs from the body's length."""
     ending: Ending = "keep"
     """What happens to the connection after the body: `keep` obeys the request, `close` says so in
-    a header and closes, `drop` closes without a word, `hang` is silent until the client goes."""
+    a header and closes, `drop` closes without a word, `torn` over TLS even without close_notify, `hang` is
+    silent until the client goes."""
     protocol: str = "HTTP/1.1"
     informs: tuple[int, ...] = ()
     """1xx responses sent first."""
@@ -72,6 +72,10 @@ class Answer:
     """Send nothing at all before the ending."""
     raw: bytes | None = None
     """Sent in place of the head."""
+    endless: bytes = b""
+    """Sent behind the head, again and again, until the client goes."""
+    drip_head: bool = False
+    """The head drips, too."""
 
     @property
     def length(self) -> int:
@@ -177,7 +181,7 @@ def right_answer(ask: Ask) -> Answer:
 
 def note(status: int, text: str = "") -> Answer:
     """A short answer that is no object."""
-    if status == 204:
+    if status in {204, 304}:
         return Answer(status, (), ())
     return Answer(status, (("Content-Type", "text/plain"),), (text.encode() or b"%d\n" % status,))
 
@@ -204,20 +208,16 @@ def _about(ask: Ask) -> tuple[tuple[str, str], ...]:
         told["ETag"] = ask.etag
     if manner.last_modified:
         told["Last-Modified"] = last_modified(ask.version)
+    digests: tuple[tuple[str, str], ...] = ()
     if manner.digest != "none":
         size = ask.size if manner.digest == "right" else ask.size + 1
-        told["Repr-Digest"] = f"sha-256=:{_sha256_base64(size, ask.version)}:"
-    return tuple(told.items())
+        digests = stated(manner.stated, size, ask.version)
+    return (*told.items(), *digests)
 
 
 def last_modified(version: int) -> str:
     """Each version is one day younger."""
     return format_datetime(_EPOCH + timedelta(days=version), usegmt=True)
-
-
-@lru_cache(maxsize=32)
-def _sha256_base64(size: int, version: int) -> str:
-    return base64.b64encode(bytes.fromhex(sha256(size, version))).decode()
 
 
 def _refused(ask: Ask) -> Answer | None:

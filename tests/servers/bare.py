@@ -9,13 +9,18 @@ second. `python -m tests.servers.bare [SCENARIO…]` prints what came of it, as 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pycurl
 
 from tests.servers.content import first_difference
 from tests.servers.origin import Origin
 from tests.servers.scenarios import Bare, Scenario, load_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PARTS = 4
 PART = 1 << 20
@@ -36,10 +41,16 @@ class _Transfer:
         return len(self.body) == PART and first_difference(self.body, self.start) is None
 
 
-def fetch_barely(url: str, ca_file: str | None = None) -> Bare:
+def fetch_barely(url: str, ca_file: str | None = None, *, proxy: str = "", resolve: Sequence[str] = ()) -> Bare:
     """Fetch the object of SIZE bytes at `url` as parts; the codes that occurred, each once."""
     multi = pycurl.CurlMulti()
     transfers = [_transfer(url, start, ca_file) for start in range(0, SIZE, PART)]
+    for transfer in transfers:
+        if proxy:
+            transfer.curl.setopt(pycurl.PROXY, proxy)
+            transfer.curl.setopt(pycurl.NOPROXY, "")
+        if resolve:
+            transfer.curl.setopt(pycurl.RESOLVE, list(resolve))
     _run(multi, transfers[:1])
     _run(multi, transfers[1:])
     codes = tuple(sorted({t.code for t in transfers if t.code})) or (0,)
@@ -49,10 +60,10 @@ def fetch_barely(url: str, ca_file: str | None = None) -> Bare:
     return Bare(codes, "right" if len(accepted) == PARTS else "missing")
 
 
-def measure(scenario: Scenario, origin: Origin) -> Bare:
+def measure(scenario: Scenario, origin: Origin, name: str = "") -> Bare:
     """Fetch barely under one scenario."""
-    url = origin.url(f"bare-{scenario.name}", size=SIZE, scenario=scenario.name)
-    return fetch_barely(url, origin.ca_file)
+    url = scenario.url(origin, name or f"bare-{scenario.name}", size=SIZE)
+    return fetch_barely(url, origin.ca_file, proxy=scenario.proxy(origin), resolve=scenario.resolve(origin))
 
 
 def _transfer(url: str, start: int, ca_file: str | None) -> _Transfer:
@@ -95,7 +106,9 @@ def main() -> None:
     known = load_all()
     with Origin() as plain, Origin(tls=True) as secure:
         for name in sys.argv[1:] or known:
-            bare = measure(known[name], secure if known[name].tls else plain)
+            alone = Origin(tls=known[name].tls or False) if known[name].alone else None
+            with alone or nullcontext(secure if known[name].tls else plain) as origin:
+                bare = measure(known[name], origin)
             noted = known[name].bare
             holds = set(bare.code) <= set(noted.code) and bare.bytes == noted.bytes
             mark = "ok" if holds else f"noted {noted.code} {noted.bytes}"

@@ -30,6 +30,17 @@ class Certificate:
     key_file: Path
 
 
+def client_certificate(folder: Path) -> Certificate:
+    """A client's certificate in `folder`, and the authority that a server should trust."""
+    authority = trustme.CA()
+    client = authority.issue_cert("client@tests.invalid")
+    made = Certificate(folder / "client-ca.pem", folder / "client.pem", folder / "client.key")
+    authority.cert_pem.write_to_path(str(made.ca_file))
+    client.private_key_pem.write_to_path(str(made.key_file))
+    client.cert_chain_pems[0].write_to_path(str(made.cert_file))
+    return made
+
+
 def certify(folder: Path, condition: Condition = "valid") -> Certificate:
     """Make an authority and one server certificate in `folder`."""
     authority = trustme.CA()

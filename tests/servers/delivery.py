@@ -32,7 +32,14 @@ def deliver(answer: Answer, connection: Connection, record: Record) -> None:
         return
     for status in answer.informs:
         connection.send_all(_status_line("HTTP/1.1", status) + b"\r\n")
-    connection.send_all(_head(answer) if answer.raw is None else answer.raw)
+    head = _head(answer) if answer.raw is None else answer.raw
+    if answer.drip is not None and answer.drip_head:
+        for sent in connection.send((head,), 1):
+            time.sleep(sent / answer.drip)
+    else:
+        connection.send_all(head)
+    while answer.endless:
+        connection.send_all(answer.endless)  # an OSError once the client has gone
     if record.method == "HEAD":
         return
     for buffer, counts in _framed(answer):
@@ -49,6 +56,8 @@ def conclude(answer: Answer, connection: Connection, request: Request) -> bool:
         connection.wait_gone(_HANG)
     if answer.ending == "rst":
         connection.reset()
+    if answer.ending == "torn":
+        connection.tear()
     asked = request.headers.get("connection", "").lower()
     stays = asked != "close" and (request.protocol == "HTTP/1.1" or asked == "keep-alive")
     return stays and answer.ending == "keep" and answer.framing != "close"

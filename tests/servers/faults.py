@@ -28,11 +28,12 @@ def full(ask: Ask) -> Answer:
     return whole(ask)
 
 
-def shift(ask: Ask, *, by: int) -> Answer:
-    """206 with bytes from another offset, and a Content-Range that honestly says so."""
+def shift(ask: Ask, *, by: int, lied: bool = False) -> Answer:
+    """206 with bytes from another offset; Content-Range honestly says so, or (lied) what was asked for."""
     start, stop = _span(ask)
     off = by if start < by else -by
-    return part(ask, start + off, min(stop + off, ask.size))
+    answer = part(ask, start + off, min(stop + off, ask.size))
+    return replace(part(ask, start, stop), body=answer.body) if lied and stop + off <= ask.size else answer
 
 
 def whole_in_206(ask: Ask) -> Answer:
@@ -40,13 +41,21 @@ def whole_in_206(ask: Ask) -> Answer:
     return part(ask, 0, ask.size)
 
 
-def headers(ask: Ask, *, put: Mapping[str, str] | None = None, drop: tuple[str, ...] = ()) -> Answer:
-    """The right body under other headers. {start}, {last}, {next} and {size} are filled in."""
+def headers(
+    ask: Ask,
+    *,
+    put: Mapping[str, str] | None = None,
+    add: Mapping[str, str] | None = None,
+    drop: tuple[str, ...] = (),
+) -> Answer:
+    """The right body under other headers. {start}, {last}, {next} and {size} are filled in; `add` adds lines."""
     answer = right_answer(ask)
     start, stop = _span(ask)
     known = {"start": start, "last": stop - 1, "next": stop, "size": ask.size, "more": ask.size + 1}
     filled = {name: text.format(**known) for name, text in (put or {}).items()}
-    return answer.without_headers(drop).with_headers(filled)
+    answer = answer.without_headers(drop).with_headers(filled)
+    more = tuple((name, text.format(**known)) for name, text in (add or {}).items())
+    return replace(answer, headers=(*answer.headers, *more))
 
 
 def short(ask: Ask, *, keep: int) -> Answer:
@@ -74,10 +83,10 @@ def corrupt(ask: Ask, *, at: int) -> Answer:
     return replace(answer, body=(*before, wrong, *after))
 
 
-def gzip(ask: Ask) -> Answer:
-    """The asked slice under `Content-Encoding: gzip`, compressed."""
-    answer = right_answer(ask)
-    start, stop = _span(ask)
+def gzip(ask: Ask, *, all_of_it: bool = False) -> Answer:
+    """The asked slice (or all of it, with 200) under `Content-Encoding: gzip`, compressed."""
+    answer = whole(ask) if all_of_it else right_answer(ask)
+    start, stop = (0, ask.size) if all_of_it else _span(ask)
     packer = zlib.compressobj(1, wbits=31)
     packed = packer.compress(content(start, stop - start, ask.version)) + packer.flush()
     return replace(answer, body=(packed,)).with_headers({"Content-Encoding": "gzip"})
@@ -129,9 +138,9 @@ def status(_: Ask, *, code: int, text: str = "", retry_after: str = "", ending: 
     return answer.with_headers({"Retry-After": retry_after}) if retry_after else answer
 
 
-def drip(ask: Ask, *, rate: int) -> Answer:
-    """The right answer in small sends, so many bytes a second (slow-loris)."""
-    return replace(right_answer(ask), drip=rate)
+def drip(ask: Ask, *, rate: int, head: bool = False) -> Answer:
+    """The right answer in small sends, so many bytes a second (slow-loris); also its head."""
+    return replace(right_answer(ask), drip=rate, drip_head=head)
 
 
 def pace(ask: Ask, *, rate: int) -> Answer:
@@ -140,15 +149,19 @@ def pace(ask: Ask, *, rate: int) -> Answer:
 
 
 def content_length(ask: Ask, *, values: tuple[str, ...]) -> Answer:
-    """The right answer with these Content-Length headers, one each."""
+    """The right answer with these Content-Length headers, one each; {length} is the right one."""
     answer = replace(right_answer(ask), framing="close")
-    return replace(answer, headers=answer.headers + tuple(("Content-Length", v) for v in values))
+    lines = tuple(("Content-Length", value.format(length=answer.length)) for value in values)
+    return replace(answer, headers=answer.headers + lines)
 
 
 def redirect(ask: Ask, *, to: str = "", code: int = 302) -> Answer:
-    """A redirect to `to` ({target} is this URL, {port} ours); without a Location when empty."""
+    """A redirect to `to`; without a Location when empty. {target} is this URL, {port} ours, {other} the other one
+    of localhost and 127.0.0.1."""
     answer = note(code)
-    location = to.format(port=ask.port, target=ask.request.target)
+    other = "127.0.0.1" if ask.request.headers.get("host", "").startswith("localhost") else "localhost"
+    scheme = "https" if ask.record.tls else "http"
+    location = to.format(port=ask.port, target=ask.request.target, other=other, scheme=scheme)
     return answer.with_headers({"Location": location}) if to else answer
 
 
@@ -156,8 +169,12 @@ def other_host(ask: Ask) -> Answer:
     """Sends those who come to 127.0.0.1 to localhost: another origin, on the same port."""
     if ask.request.headers.get("host", "").startswith("localhost"):
         return right_answer(ask)
-    scheme = "https" if ask.record.tls else "http"
-    return redirect(ask, to=f"{scheme}://localhost:{{port}}{{target}}")
+    return redirect(ask, to="{scheme}://{other}:{port}{target}")
+
+
+def downgrade(ask: Ask, *, left: int) -> Answer:
+    """A chain of redirects (`hops` in the manner) that leads to http where so many hops are left."""
+    return redirect(ask, to="http://127.0.0.1:{port}{target}") if ask.manner.hops == left else right_answer(ask)
 
 
 def change(ask: Ask, *, by: int = 1, grow: int = 0, silent: bool = False) -> Answer:
@@ -222,6 +239,12 @@ def garbage(_: Ask, *, text: str) -> Answer:
     return Answer(0, raw=text.encode("latin-1"), ending="drop")
 
 
+def endless(_: Ask, *, begins: str, then: str) -> Answer:
+    """A head that begins so, and then goes on so for ever."""
+    again = then.encode("latin-1")
+    return Answer(206, raw=begins.encode("latin-1"), endless=again * (1 + 4000 // len(again)))
+
+
 def _span(ask: Ask) -> tuple[int, int]:
     return (0, ask.size) if ask.span is None else ask.span
 
@@ -232,8 +255,8 @@ FAULTS: Mapping[str, Callable[..., Answer]] = MappingProxyType(
         for function in (
             *(full, shift, whole_in_206, headers, short, long, corrupt, gzip, multipart),
             *(old_protocol, page, truncate, no_last_chunk, mute, status, drip, pace),
-            *(content_length, redirect, other_host, change, edge_etag, limit, big_headers),
-            *(inform, refuse_long, refuse_open, garbage),
+            *(content_length, redirect, other_host, downgrade, change, edge_etag, limit),
+            *(big_headers, endless, inform, refuse_long, refuse_open, garbage),
         )
     }
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from tests.servers.digests import Form  # noqa: TC001  (get_type_hints looks for it here)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,7 +47,9 @@ class Manner:
     per_connection: int | None = None
     """The connection closes after so many requests."""
     digest: Literal["none", "right", "wrong"] = "none"
-    """Repr-Digest: sha-256 of the whole object."""
+    """Whether a digest of the whole object is stated, and whether it is the right one."""
+    stated: Form = "repr-digest"
+    """The header that states it."""
     auth: str | None = None
     """USER:PASS that Basic authentication must bring, else 401."""
     bearer: str | None = None

@@ -74,7 +74,10 @@ class Origin:
     ca_file: str | None = None
     """What a client must trust when `tls` is on."""
 
-    def __init__(self, *, tls: bool | Condition = False, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, *, tls: bool | Condition = False, host: str = "127.0.0.1", port: int = 0, client_ca: str | None = None
+    ) -> None:
+        """`client_ca`: ask clients for a certificate, which this authority should have signed."""
         self.tls = bool(tls)
         self.host = host
         args = ["--control", f"--host={host}", f"--port={port}"]
@@ -84,6 +87,7 @@ class Origin:
             made = certify(Path(self._folder.name), "valid" if tls is True else tls)
             self.ca_file = str(made.ca_file)
             args += ["--cert", str(made.cert_file), "--key", str(made.key_file)]
+            args += ["--client-ca", client_ca] if client_ca else []
         self._process = ServerProcess("tests.servers.origin", args)
         self.port: int = self._process.hello["port"]
 
@@ -159,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="default: one that is free")
     parser.add_argument("--cert", help="PEM file: speak TLS")
     parser.add_argument("--key", help="PEM file of the certificate's key")
+    parser.add_argument("--client-ca", help="PEM file: ask clients for a certificate of this authority")
     parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     parser.add_argument("--control", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -166,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, scenario in load_all().items():
             print(f"{name:28} {scenario.outcome:18} {scenario.title}")
         return
-    server = Server(args.host, args.port, (args.cert, args.key) if args.cert else None)
+    server = Server(args.host, args.port, (args.cert, args.key) if args.cert else None, args.client_ca)
     if not args.control:
         scheme = "https" if args.cert else "http"
         print(f"{scheme}://{server.host}:{server.port}/plain/object?size=1000000")

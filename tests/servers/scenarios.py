@@ -2,12 +2,21 @@
 
     title = "what happens"
     seen = ["project #issue", …]        where it was met
+    tls = true|false|CONDITION          with TLS only, never, or with such a certificate (ca.py); without: either
+    proxied = true                      the origin is the client's proxy, and the URL names another host
+    addresses = ["127.0.0.1", …]        what the name in the URL stands for
     [server]                            does = a key of faults.FAULTS, its arguments, and when:
       when = "every"|"first"|"later"|"nth"|"until"|"from"   (n = N for the last three)
       per = "request"|"connection"      what is counted, separately for each name under test
       asked = "any"|"range"|"plain"     which requests count at all; method = "GET"|"HEAD"
       [server.manner]                   parameters of manner.Manner
-    [expect]                            what a correct downloader makes of it: recovers|ERROR
+    [expect]                            what a correct downloader makes of it:
+      outcome = "recovers"|ERROR        the error's name, or that of the last one of RetriesExhausted
+      or_else = …                       what it may come to as well; the note says when
+      at = { memory|file|reader = … }   where it differs
+      blind = "why"                     nothing but the client's own checksum could tell
+      requests = N, connections = N     at most, for 16 MiB in parts of 1 MiB; without: a rule of the tests
+      note = "…"
     [client]                            options that a test should give it
     [bare]                              what bare libcurl makes of it (bare.py)
 
@@ -24,6 +33,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tests.servers.answers import Answer, right_answer
+from tests.servers.ca import CONDITIONS, Condition
 from tests.servers.faults import FAULTS
 from tests.servers.manner import as_text, parse_manner
 
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.servers.answers import Ask
+    from tests.servers.origin import Origin
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
 OUTCOMES = frozenset(
@@ -43,8 +54,8 @@ OUTCOMES = frozenset(
             "ChecksumMismatch",
             "ConnectFailed",
         ),
-        *("NotFound", "ObjectChanged", "RangeIgnored", "RedirectRefused", "RetriesExhausted"),
-        *("SizeMismatch", "Stalled", "TLSFailed"),
+        *("MemoryBudget", "NoSpace", "NotFound", "ObjectChanged", "RangeIgnored"),
+        *("RedirectRefused", "RetriesExhausted", "SizeMismatch", "Stalled", "TLSFailed"),
     }
 )
 When = Literal["every", "first", "later", "nth", "until", "from"]
@@ -52,6 +63,7 @@ Per = Literal["request", "connection"]
 Asked = Literal["any", "range", "plain"]
 Method = Literal["GET", "HEAD"]
 Bytes = Literal["right", "wrong", "missing"]
+PLACES = ("memory", "file", "reader")
 _CHOICES = MappingProxyType({"when": When, "per": Per, "asked": Asked, "method": Method, "bytes": Bytes})
 
 
@@ -118,8 +130,37 @@ class Scenario:
     server: Fault
     seen: tuple[str, ...] = ()
     note: str = ""
-    tls: bool = False
+    at: Mapping[str, str] = field(default_factory=dict)
+    or_else: str = ""
+    blind: str = ""
+    requests: int | None = None
+    connections: int | None = None
+    tls: bool | Condition | None = None
+    proxied: bool = False
+    addresses: tuple[str, ...] = ()
     client: Mapping[str, object] = field(default_factory=dict)
+
+    def outcomes(self, place: str) -> set[str]:
+        """What a correct downloader may make of it at this destination, one of PLACES."""
+        return {self.at.get(place, self.outcome), self.or_else or self.at.get(place, self.outcome)}
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs an origin of its own: it closes the listening socket, or has a bad certificate."""
+        return self.server.args.get("answer") == "refuse" or isinstance(self.tls, str)
+
+    def url(self, origin: Origin, name: str, *, size: int) -> str:
+        """The URL of an object under it."""
+        host = "many.test" if self.addresses else "origin.test" if self.proxied else None
+        return origin.url(name, size=size, scenario=self.name, host=host)
+
+    def resolve(self, origin: Origin) -> list[str]:
+        """The value of CURLOPT_RESOLVE that a client needs."""
+        return [f"many.test:{origin.port}:{','.join(self.addresses)}"] if self.addresses else []
+
+    def proxy(self, origin: Origin) -> str:
+        """The proxy that a client needs, or ""."""
+        return f"http://{origin.host}:{origin.port}" if self.proxied else ""
 
 
 def load_all(folder: Path = FOLDER) -> dict[str, Scenario]:
@@ -138,8 +179,14 @@ def load(path: Path) -> Scenario:
 def _scenario(name: str, file: dict[str, Any]) -> Scenario:
     expect, bare = file.pop("expect"), file.pop("bare")
     server = _fault(file.pop("server"))
-    if expect["outcome"] not in OUTCOMES:
-        raise ValueError(f"outcome {expect['outcome']} is no error of the project")
+    for outcome in (expect["outcome"], expect.get("or_else", "recovers"), *expect.get("at", {}).values()):
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome {outcome} is no error of the project")
+    if not expect.get("at", {}).keys() <= set(PLACES):
+        raise ValueError(f"at: choose from {', '.join(PLACES)}")
+    tls = file.get("tls")
+    if isinstance(tls, str) and tls not in CONDITIONS:
+        raise ValueError(f"tls = {tls}: choose from {', '.join(CONDITIONS)}")
     code = bare["code"]
     codes = tuple(code) if isinstance(code, list) else (code,)
     return Scenario(
@@ -147,6 +194,7 @@ def _scenario(name: str, file: dict[str, Any]) -> Scenario:
         server=server,
         bare=Bare(codes, _choice("bytes", bare["bytes"])),
         seen=tuple(file.pop("seen", ())),
+        addresses=tuple(file.pop("addresses", ())),
         **expect,
         **file,
     )

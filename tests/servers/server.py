@@ -33,8 +33,8 @@ _BACKLOG = 1024
 class Server:
     """Listens on one address and answers for ever."""
 
-    def __init__(self, host: str, port: int, tls: tuple[str, str] | None = None) -> None:
-        self._context = _context(*tls) if tls else None
+    def __init__(self, host: str, port: int, tls: tuple[str, str] | None = None, client_ca: str | None = None) -> None:
+        self._context = _context(*tls, client_ca) if tls else None
         self._faults = {name: one.server for name, one in load_all().items()} | {"plain": Fault()}
         self._lock = threading.Lock()
         self._names: dict[str, NameState] = {}
@@ -115,6 +115,7 @@ class Server:
             asked=parse_range(request.headers.get("range")),
             connection=connection.number,
             tls=connection.tls,
+            certificate=connection.certificate,
             time=time.monotonic(),
         )
         _, scenario, name, *_ = (*request.path.split("/"), "", "")
@@ -154,8 +155,11 @@ class Server:
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
 
 
-def _context(cert_file: str, key_file: str) -> ssl.SSLContext:
+def _context(cert_file: str, key_file: str, client_ca: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(cert_file, key_file)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(client_ca)
     return context

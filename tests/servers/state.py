@@ -34,6 +34,8 @@ class Record:
     """The Range header, half-open: (start, stop); stop None for `N-`, start negative for `-N`."""
     connection: int
     tls: bool
+    certificate: bool
+    """The client showed a certificate of its own."""
     time: float
     """Monotonic seconds at which the request's head was complete."""
     status: int = 0

@@ -22,10 +22,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.servers.bare import SIZE, fetch_barely
+from tests.servers.bare import SIZE, fetch_barely, measure
 from tests.servers.ca import CONDITIONS, Condition
 from tests.servers.content import PERIOD, content, first_difference, sha256
 from tests.servers.control import ROOT, ServerFailed
+from tests.servers.digests import FORMS, crc32c
 from tests.servers.faults import FAULTS
 from tests.servers.fixtures import real
 from tests.servers.origin import Origin
@@ -110,6 +111,16 @@ class TestHonestOrigin:
         right = Reply(origin.url(name, size=99, digest="right")).headers["Repr-Digest"]
         wrong = Reply(origin.url(name, size=99, digest="wrong")).headers["Repr-Digest"]
         assert right != wrong
+
+    def test_crc32c(self) -> None:
+        assert crc32c(b"123456789") == 0xE3069283
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_every_form_of_a_digest(self, origin: Origin, name: str, form: str) -> None:
+        reply = Reply(origin.url(name, size=99, digest="right", stated=form))
+        assert any(
+            "digest" in header or "hash" in header or "checksum" in header for header in map(str.lower, reply.headers)
+        )
 
     def test_credentials(self, origin: Origin, name: str) -> None:
         url = origin.url(name, size=9, bearer="secret", cookie="a=b")
@@ -199,9 +210,9 @@ class TestScenarios:
     @pytest.mark.parametrize("scenario", SCENARIOS)
     def test_bites_as_noted(self, scenario: str, origin: Origin, tls_origin: Origin, name: str) -> None:
         noted = SCENARIOS[scenario]
-        alone = Origin() if scenario == "limit-refused" else None
+        alone = Origin(tls=noted.tls or False) if noted.alone else None
         server = alone or (tls_origin if noted.tls else origin)
-        bare = fetch_barely(server.url(name, size=SIZE, scenario=scenario), server.ca_file)
+        bare = measure(noted, server, name)
         log = server.log(name)
         if alone is not None:
             alone.stop()

@@ -67,12 +67,18 @@ class Connection:
         self._sock = sock
         self._received = b""
         self._paced = False
+        self._torn = False
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def secure(self, context: ssl.SSLContext) -> None:
         """Do the TLS handshake; OSError when the client does not go along."""
         self._sock = context.wrap_socket(self._sock, server_side=True, suppress_ragged_eofs=True)
         self.tls = True
+
+    @property
+    def certificate(self) -> bool:
+        """Whether the client has shown one of its own."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.getpeercert(True) is not None
 
     def fileno(self) -> int:
         """The descriptor, for poll; -1 once closed."""
@@ -118,11 +124,15 @@ class Connection:
 
     def close(self) -> None:
         """Close in order: over TLS with a close_notify, so a close-delimited body is complete."""
-        if isinstance(self._sock, ssl.SSLSocket):
+        if isinstance(self._sock, ssl.SSLSocket) and not self._torn:
             self._sock.settimeout(0.2)
             with contextlib.suppress(OSError, ValueError):
                 self._sock.unwrap()
         self._sock.close()
+
+    def tear(self) -> None:
+        """Have the close say nothing over TLS, as if the wire had been cut."""
+        self._torn = True
 
     def reset(self) -> None:
         """Close with an RST, after the client's kernel has what was sent so far."""

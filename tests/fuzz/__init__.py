@@ -1,0 +1,1 @@
+"""Fuzzing: what comes from servers, disks and strangers' lists. `make fuzz`."""
