@@ -99,6 +99,7 @@ ELSEWHERE = (
     ("file systems without fallocate, O_DIRECT, hard links or attributes", "tests/test_files.py, tests/test_record.py"),
     ("journals of another object or version, torn, garbage or forged", "tests/test_journal.py, tests/test_resume.py"),
     ("a part file that was truncated, edited or copied between two runs", "tests/test_resume.py"),
+    ("kill -9 at random moments; every write that a crash of the system may lose", "tests/test_crash.py"),
     ("fork during a transfer, exit of the interpreter", "tests/test_engine.py, tests/test_endings.py"),
     ("SIGINT once and twice, SIGTERM", "tests/test_cli.py, tests/test_verbs.py"),
     ("the network goes away and comes back; connections cut, frozen and slowed by a proxy", "tests/test_reactor.py"),

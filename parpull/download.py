@@ -35,7 +35,7 @@ from .sources import Request, Target, follow, origin_of, target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any, Protocol, Self
 
     from ._landing import Landing
@@ -330,8 +330,8 @@ class Download(Future):
         self._landing = landing
         if self._checksum is not None:
             self._follower = Follower(self._checksum, landing, self._sink.read, self._digested)
-        if not target.ranges and target.validator is None and size != 0:
-            self._tell(Warned(self.url, message="the server gives neither ranges nor a validator"))
+        for message in self._doubts(target, size):
+            self._tell(Warned(self.url, message=message))
         self._tell(
             Started(
                 self.url,
@@ -351,6 +351,13 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
+
+    def _doubts(self, target: Target, size: int | None) -> Iterator[str]:
+        if not target.ranges and target.validator is None and size != 0:
+            yield "the server gives neither ranges nor a validator"
+        framed = "transfer-encoding" in target.headers or self._options.http_version != "1.1"
+        if size is None and not framed and self._checksum is None:
+            yield "the server tells neither size nor end: a cut would look like the end"
 
     def _wanted(self) -> bool:
         return not self._cancelled and self._error is None
@@ -503,6 +510,7 @@ class Download(Future):
                     self._sink.discard()
             except BaseException as failed:  # the future is resolved whatever happens
                 error = error or failed
+                self._discard_quietly()
         counts = self.handle.counters()
         shown = error if isinstance(error, ParpullError) else None
         if shown is not None and shown.url is None:
@@ -530,6 +538,12 @@ class Download(Future):
         self._engine.ended(self.handle_id)
         for callback in callbacks:
             self._call(callback)
+
+    def _discard_quietly(self) -> None:
+        try:
+            self._sink.discard()
+        except Exception:
+            pass  # the first error is the one to tell
 
     def wait(self) -> None:
         """Wait for the end, whatever it is; on the thread that brings it, at once."""

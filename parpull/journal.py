@@ -96,6 +96,8 @@ class Journal:
     ) -> Self:
         """A new one for the open part file, in place of any other. OSError, also where a
         file of that name is none of ours."""
+        if size > MOST * block:
+            raise OSError("of as many blocks as this no track is kept")
         about = os.fstat(part_fd)
         fields = {
             "source": source, "validator": validator, "total": total, "start": start, "size": size, "block": block,

@@ -74,10 +74,6 @@ class One:
         # A body without any length is as long as it is: a cut can't be seen by anybody.
         self.through = self.scenario != "no-framing" and (self.scenario == "plain" or dice.random() < 0.3)
         self.orders = [self._order(dice) for _ in range(dice.randrange(1, 12))]
-        # Resets before any answer may look as if nobody listened, which is final at the third try.
-        for order in self.orders[:6]:
-            if order.pop("refuse", False):
-                order.update(after=0, then="close")
         self.options = {
             "connections": dice.choice([1, 2, 3, 4, 8]),
             "part_size": dice.choice([None, 64 << 10, 256 << 10, MIB, 300_001]),

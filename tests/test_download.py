@@ -153,3 +153,21 @@ def test_many_small_objects_at_once(origin, name):
         for i, download in enumerate(downloads):
             with download.result(60) as blob, memoryview(blob) as view:
                 assert bytes(view) == content.content(0, 1000 + i)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "warnings"),
+    [
+        ("no-framing", ["a cut would look like the end"]),
+        ("no-content-length", []),
+        (None, []),
+    ],
+)
+def test_what_can_be_doubted_is_told(scenario, warnings, origin, name):
+    events = []
+    url = origin.url(name, size=100_000, **({"scenario": scenario} if scenario else {}))
+    with parpull.fetch(url, on_event=events.append) as blob:
+        assert blob.size == 100_000
+    told = [event.message for event in events if event.kind == "warned"]
+    assert len(told) == len(warnings)
+    assert all(part in message for part, message in zip(warnings, told, strict=True))

@@ -36,11 +36,6 @@ EVERYWHERE = {
     "range-ignored", "no-content-length", "no-framing", "truncated", "stalls-mid-body", "unframed-206",
     "object-changes", "stated-right-repr-digest", "corrupt-byte-stated",
 }  # fmt: skip
-# What the package does not do yet; strike a line when it does.
-PENDING = {
-    ("total-huge", "file"): "Journal.claims() of 2^39 entries runs out of memory, and the part file stays open",
-    ("total-huge", "reader"): "Landing() of a ring runs out of memory: a MemoryError that is no MemoryBudget",
-}
 TURNS = (
     (("memory", 8, False), ("file", 1, True), ("reader", 8, True)),
     (("memory", 1, True), ("file", 8, False), ("reader", 1, False)),
@@ -59,9 +54,8 @@ def ways():
             connections = scenario.client.get("connections", connections)
             if (place, connections, tls) not in seen:
                 seen.add((place, connections, tls))
-                marks = [pytest.mark.skip(reason=why)] if (why := PENDING.get((scenario.name, place))) else []
                 mark = f"{scenario.name}-{place}-{connections}-{'tls' if tls else 'plain'}"
-                yield pytest.param(scenario, place, connections, tls, id=mark, marks=marks)
+                yield pytest.param(scenario, place, connections, tls, id=mark)
 
 
 def kinds(error: ParpullError) -> set[str]:
