@@ -167,7 +167,8 @@ def test_max_time(cli, origin, name, tmp_path):
     assert (code, out) == (1, b"")
     assert "parpull: error: slow: not done after 1.5 s" in err
     assert "hint: a larger --max-time" in err
-    assert os.listdir(tmp_path) == ["quick"]
+    assert sorted(os.listdir(tmp_path)) == ["quick", "slow.parpull", "slow.parpull-part"]
+    assert cli("--max-time", "1.5", "--continue", urls[0])[0] == 1, "the next run goes on"
 
 
 def test_max_time_of_a_reader_that_does_not_read(start, origin, name):
