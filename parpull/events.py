@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .errors import ParpullError
 
-__all__ = ["Event", "Finished", "Redirected", "Refreshed", "Retrying", "Started", "Warned"]
+__all__ = ["Adapted", "Event", "Finished", "Redirected", "Refreshed", "Retrying", "Started", "Traced", "Warned"]
 
 
 class Event:
@@ -80,6 +80,35 @@ class Warned(Event):
 
     kind = "warned"
     message: str
+
+
+class Adapted(Event):
+    """connections="auto" has settled on another number: `before`, `after`; `rate`: bytes
+    per second of the transfer before the step; `why`: "start", "grow", "gain", "no gain",
+    "fell", "probe", "refused"."""
+
+    kind = "adapted"
+    before: int
+    after: int
+    rate: float
+    why: str
+
+
+class Traced(Event):
+    """One step of one connection, told only with trace=True. lane: the connection's
+    number, -1 for the transfer as a whole; at: seconds since the transfer began; start,
+    stop: bytes [start, stop) of the target that it is about. what: "sent" (a request for
+    them), "first" (its first byte), "ended" (they are in place; the request is over),
+    "stolen" (another lane has taken them over), "hedged" (they were too slow and are asked
+    for anew), "stalled", "failed", "refused"; connections: at work after it."""
+
+    kind = "traced"
+    lane: int
+    what: str
+    at: float
+    start: int
+    stop: int
+    connections: int
 
 
 class Finished(Event):
