@@ -343,9 +343,11 @@ def test_a_fork_under_a_window(size, origin, name):
 def test_no_move_from_an_event(origin, name):
     """The notifier can't wait for the run under way to end; two would write into one ring."""
     raised = []
+    opened = threading.Event()
 
     def told(event):
         if event.kind == "retrying" and not raised:
+            assert opened.wait(10)
             try:
                 reader.seek(150 * MIB)
                 reader.read(1)
@@ -356,6 +358,7 @@ def test_no_move_from_an_event(origin, name):
 
     url = origin.url(name, size=200 * MIB, scenario="rst-mid-body")
     with parpull.open(url, 0, access="sequential", window=8 * MIB, on_event=told) as reader:
+        opened.set()
         at = 0
         while not raised and at < 100 * MIB:
             piece = reader.peek(MIB, 0.05)
