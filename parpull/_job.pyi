@@ -9,6 +9,7 @@ SETTING_SLIST: int
 SETTING_PRIVATE: int
 EVENT_KINDS: tuple[str, ...]
 CAUSE_KINDS: tuple[str, ...]
+STEPS: tuple[str, ...]
 
 def live_jobs() -> int: ...
 
@@ -29,7 +30,11 @@ class JobHandle:
         first_part: int = ...,
         first_start: int = 0,
         steal: bool = True,
+        hedge: bool = True,
         direct: bool = True,
+        start: int = 0,
+        limit_rate: float = 0.0,
+        trace: bool = False,
     ) -> None: ...
     def request(self, url: str | bytes, headers: Iterable[str], *, private: bool, generation: int) -> None: ...
     def begin(
@@ -43,6 +48,16 @@ class JobHandle:
         followed: bool = False,
     ) -> None: ...
     def follow(self) -> None: ...
+    def add_source(
+        self,
+        url: str | None = None,
+        headers: Iterable[str] = (),
+        *,
+        private: bool = False,
+        connect_to: str | None = None,
+        etag: str | None = None,
+        last_modified: str | None = None,
+    ) -> bool: ...
     def allow(self, connections: int) -> None: ...
     @property
     def id(self) -> int: ...

@@ -1,6 +1,7 @@
 """One fetch as Python's control plane and the reactor share it."""
 from libc.stdint cimport int64_t
 
+from ._controller cimport Controller
 from ._landing cimport Ground, pthread_cond_t, pthread_mutex_t
 from ._planner cimport Plan
 
@@ -17,7 +18,21 @@ cdef enum EventKind:
     HEADERS         # the first good response; answer: begin()
     STALE           # the resolved request no longer works; answer: request()
     NOTE            # something worth telling; no answer
+    TRACED          # one step of one connection, if the job is traced; no answer
+    ADAPTED         # another number of connections; no answer
+    DROPPED         # a source is used no more; no answer
     FINISHED        # the last event of a job: no transfer can write any more
+
+
+cdef enum Step:         # of a connection; TRACED
+    STEP_SENT
+    STEP_FIRST
+    STEP_ENDED
+    STEP_STOLEN
+    STEP_HEDGED
+    STEP_STALLED
+    STEP_FAILED
+    STEP_REFUSED
 
 
 cdef enum CauseKind:
@@ -48,8 +63,8 @@ cdef struct Event:
     Cause cause
     bint exhausted          # FINISHED: the cause was retried in vain
     int64_t start, stop, total
-    int number              # NOTE: attempt; FINISHED: attempts made
-    double seconds          # NOTE: delay
+    int number              # NOTE: attempt; FINISHED: attempts made; TRACED: lane; ADAPTED: why; DROPPED: source
+    double seconds          # NOTE: delay; TRACED: since the job began; ADAPTED: bytes per second
     char* text              # headers, location, message; malloc'd
     char* address           # the server's address; malloc'd
 
@@ -73,6 +88,31 @@ cdef struct Setting:        # one curl_easy_setopt
     int kind                # see SETTING_* in _job.pyx
     int64_t number
     char* text
+
+
+cdef enum:
+    MOST_SOURCES = 16
+
+
+cdef struct Source:         # where else the object's bytes can be had
+    # Constant once it is counted.
+    char* url               # a mirror's; NULL: the job's own, at another address
+    char* headers
+    bint private_
+    char* connect_to        # CURLOPT_CONNECT_TO, or NULL
+    char* etag
+    char* last_modified
+    # The reactor's.
+    bint dead
+    int fails               # in a row
+    int parts               # that were measured
+    double rate             # of one connection, smoothed
+
+
+cdef struct Bucket:         # what may still arrive of a limited rate; the reactor's
+    double rate             # bytes per second, 0: unlimited
+    double tokens
+    double filled           # when
 
 
 cdef struct Answer:         # Python's, until the reactor takes it over
@@ -105,6 +145,11 @@ cdef struct Job:
     int64_t first_part
     int64_t first_start     # where the first request begins, offset of the target
     bint steal
+    bint hedge              # ask anew for what a connection is far too slow with
+    bint auto_              # the number of connections is found by the controller
+    int start               # its first number
+    double limit_rate       # bytes per second, 0: unlimited
+    bint trace
     # Taken over from the answer; the reactor's own from here on.
     char* url
     char* headers
@@ -139,11 +184,22 @@ cdef struct Job:
     double not_before       # backoff of the whole job
     int64_t seen            # landed bytes at that time
     double handshake        # seconds, smoothed
+    double born             # when the reactor took it over
+    double stumbled         # when an attempt last failed
+    double patience         # how often over the usual time a connection may be quiet: doubles with each hedge
+    double ticked           # when the controller last looked
+    Controller control
+    Bucket* bucket          # NULL: unlimited
+    Mailbox* traced         # NULL: nobody wants to know
+    Source home             # what is measured of the job's own address
     void* transfers
     char* address
     # Written by any thread.
     int64_t following       # somebody reads along the front
     int64_t allowed         # connections at most by the leave of others, -1: any number
+    # Python appends, then counts; nothing is ever taken out.
+    Source[MOST_SOURCES] sources
+    int64_t nsources
     # Read by any thread.
     int64_t requests
     int64_t connections     # opened
@@ -154,6 +210,7 @@ cdef struct Job:
     int64_t wasted          # bytes received twice or thrown away
     int64_t peak            # most active at once
     int64_t underway        # bytes received, not yet counted by the ground
+    int64_t aim             # connections that are wanted
 
 
 cdef int mailbox_init(Mailbox* box) noexcept nogil
@@ -163,6 +220,7 @@ cdef list mailbox_wait(Mailbox* box, double seconds)
 cdef void mailbox_free(Mailbox* box) noexcept nogil
 
 
+cdef void job_trace(Job* job, int lane, Step what, int64_t start, int64_t stop) noexcept nogil
 cdef void job_take_request(Job* job) noexcept nogil
 cdef void job_take_target(Job* job) noexcept nogil
 

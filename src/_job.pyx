@@ -26,11 +26,13 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "waiting.h" nogil:
     int cond_init(pthread_cond_t*)
     int cond_wait(pthread_cond_t*, pthread_mutex_t*, double seconds)
+    double monotonic()
 
 SETTING_LONG, SETTING_OFF_T, SETTING_STRING, SETTING_SLIST = range(4)
 SETTING_PRIVATE = 8                 # or-ed in: only for the origin of the credentials
 
-EVENT_KINDS = ("redirected", "headers", "stale", "note", "finished")
+EVENT_KINDS = ("redirected", "headers", "stale", "note", "traced", "adapted", "dropped", "finished")
+STEPS = ("sent", "first", "ended", "stolen", "hedged", "stalled", "failed", "refused")
 CAUSE_KINDS = ("", "cancelled", "transport", "status", "flawed", "other_object", "range_ignored",
                "silent", "sink", "too_large", "surplus", "different")
 
@@ -112,6 +114,24 @@ cdef list mailbox_wait(Mailbox* box, double seconds):
     return [None] if closed and not out else out
 
 
+cdef void job_trace(Job* job, int lane, Step what, int64_t start, int64_t stop) noexcept nogil:
+    """Reactor: tell of one step of a connection; without memory it is not told."""
+    cdef Event* event
+    if job.traced is NULL:
+        return
+    event = <Event*>calloc(1, sizeof(Event))
+    if event is NULL:
+        return
+    event.job = job.id
+    event.kind = TRACED
+    event.cause.code = what
+    event.number = lane
+    event.start, event.stop = start, stop
+    event.total = atomic_get(&job.active)
+    event.seconds = monotonic() - job.born
+    mailbox_post(job.traced, event)
+
+
 cdef void job_take_request(Job* job) noexcept nogil:
     """Reactor: the answer's request becomes the job's."""
     free(job.url)
@@ -153,12 +173,14 @@ cdef class JobHandle:
     """Everything the reactor needs to know of one fetch.
 
     `settings`: (option number, SETTING_* kind, value) each; `spans`: the object's
-    (start, stop) ranges in target order, stop None for its end; `direct`: no proxy."""
+    (start, stop) ranges in target order, stop None for its end; `direct`: no proxy;
+    `start`: connections to begin with, where the reactor finds their number (0: `limit`
+    from the beginning); `limit_rate`: bytes per second, 0 for no limit."""
 
     def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
                   double retry_for=600.0, double stall_timeout=30.0,
                   int64_t part_size=0, int64_t first_part=4 << 20, int64_t first_start=0, bint steal=True,
-                  bint direct=True):
+                  bint hedge=True, bint direct=True, int start=0, double limit_rate=0.0, bint trace=False):
         cdef int i
         cdef int64_t at = 0
         atomic_add(&handles, 1)
@@ -172,6 +194,12 @@ cdef class JobHandle:
         self.job.first_part = first_part
         self.job.first_start = first_start
         self.job.steal = steal
+        self.job.hedge = hedge
+        self.job.auto_ = start > 0
+        self.job.start = start
+        self.job.limit_rate = limit_rate
+        self.job.trace = trace
+        self.job.patience = 1.0
         self.job.pinnable = direct
         self.job.total = self.job.allowed = -1
         self.job.settings = <Setting*>calloc(len(settings) + 1, sizeof(Setting))
@@ -215,6 +243,12 @@ cdef class JobHandle:
         free(self.job.answer.etag)
         free(self.job.answer.last_modified)
         free(self.job.address)
+        for i in range(MOST_SOURCES):
+            free(self.job.sources[i].url)
+            free(self.job.sources[i].headers)
+            free(self.job.sources[i].connect_to)
+            free(self.job.sources[i].etag)
+            free(self.job.sources[i].last_modified)
         plan_free(&self.job.plan)
 
     def request(self, url, headers, *, bint private, int generation):
@@ -250,6 +284,24 @@ cdef class JobHandle:
         if self.landing is not None:
             (<Landing>self.landing).stay_cached()
 
+    def add_source(self, url=None, headers=(), *, bint private=False, connect_to=None, etag=None, last_modified=None):
+        """The bytes can be had there as well: from a mirror that was proven to hold the
+        same object, or (no `url`) from another address of the same host, as
+        CURLOPT_CONNECT_TO wants it. False: there are enough. One thread at a time."""
+        cdef int64_t index = atomic_get(&self.job.nsources)
+        cdef Source* source
+        if index == MOST_SOURCES:
+            return False
+        source = &self.job.sources[index]
+        source.url = duplicate(url)
+        source.headers = duplicate("\n".join(headers))
+        source.private_ = private
+        source.connect_to = duplicate(connect_to)
+        source.etag = duplicate(etag)
+        source.last_modified = duplicate(last_modified)
+        atomic_set(&self.job.nsources, index + 1)
+        return True
+
     def allow(self, int connections):
         """At most so many connections from now on; 0: begin nothing new."""
         atomic_set(&self.job.allowed, connections)
@@ -270,4 +322,4 @@ cdef class JobHandle:
             "active": atomic_get(&job.active), "peak": atomic_get(&job.peak),
             "failures": atomic_get(&job.failures), "steals": atomic_get(&job.steals),
             "hedges": atomic_get(&job.hedges), "wasted": atomic_get(&job.wasted),
-            "underway": atomic_get(&job.underway)}
+            "underway": atomic_get(&job.underway), "aim": atomic_get(&job.aim)}

@@ -18,6 +18,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp
 
+from ._controller cimport control_init, control_refused, control_tick
 from ._job cimport *
 from ._landing cimport *
 from ._planner cimport *
@@ -53,8 +54,11 @@ cdef double REOPEN = 10.0               # seconds after a refusal until one more
 cdef double TICK = 1.0
 cdef double PUBLISH = 0.01              # seconds between two looks for less than a block
 
+include "sources.pxi"
 include "transfer.pxi"
+include "pacing.pxi"
 include "endings.pxi"
+include "tail.pxi"
 include "schedule.pxi"
 
 
@@ -84,6 +88,8 @@ cdef struct Core:
     Job* jobs
     int limit                   # connections over all jobs
     int active
+    Bucket bucket               # what jobs with a limited rate share
+    int poured
     long buffer_size
     uint64_t dice
     double now
@@ -228,9 +234,18 @@ cdef void adopt(Core* core, Job* job) noexcept nogil:
     """ADD: take a job over."""
     cdef Job** link = &core.jobs
     job_take_request(job)
-    job.progressed = core.now
+    job.progressed = job.born = job.stumbled = core.now
     job.state = RESOLVING
     job.next = NULL
+    if job.trace:
+        job.traced = &core.events
+    if job.limit_rate > 0:
+        job.bucket = &core.bucket
+        core.bucket.filled = core.now
+    if job.auto_:
+        control_init(&job.control, min(job.start, job.limit), job.limit)
+        job.seats = job.control.target
+    atomic_set(&job.aim, job.seats)
     while link[0] is not NULL:
         link = &link[0].next
     link[0] = job
@@ -347,6 +362,7 @@ cdef void* run(void* argument) noexcept nogil:
         obey(core)
         if core.quit:
             break
+        pour(core)
         curl_multi_perform(core.multi, &running)
         core.now = monotonic()
         while True:

@@ -47,6 +47,13 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
                          or cause.kind == STATUS and cause.status in (429, 503)
                          or cause.kind == OTHER_OBJECT)
     cdef bint spent = core.now - job.progressed + (0.0 if others else max(wait, 0.0)) > job.retry_for
+    # What was under way when the one before failed has the same reason.
+    cdef bint echo = transfer.began < job.stumbled
+    job_trace(job, transfer.lane, STEP_STALLED if cause.kind == SILENT else STEP_REFUSED if refused else STEP_FAILED,
+              transfer.start, transfer.stop)
+    if source_failed(core, transfer, &cause):
+        return True
+    job.stumbled = core.now
     job.attempts += 1
     job.copied_stumbled = job.copied
     atomic_add(&job.failures, 1)
@@ -55,8 +62,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
         end(core, job, &cause, False, transfer.message)
         return False
     if refused and not alone:
-        # The server takes no more connections than those that work: keep those.
-        job.seats = max(job.seats - 1, 1)
+        turned_away(core, job)
         job.refused = core.now
     elif unreachable(&cause) and job.planned:
         pass                            # the network is away: wait for it, up to retry_for
@@ -77,7 +83,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
     core.dice = core.dice * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
     wait = plan_backoff(max(transfer.attempts, job.fails) - 1, wait, core.dice)
     transfer.not_before = core.now + wait
-    if alone:
+    if alone and not echo:
         job.not_before = max(job.not_before, transfer.not_before)
     note(core, transfer, &cause, wait)
     return True
@@ -100,18 +106,20 @@ cdef void note(Core* core, Transfer* transfer, const Cause* cause, double wait) 
 
 # --- the end of a transfer ----------------------------------------------------------------
 
-cdef void measure(Transfer* transfer) noexcept nogil:
+cdef void measure(Core* core, Transfer* transfer) noexcept nogil:
     """Feed the planner: request gap, rate of one connection, handshake."""
     cdef Job* job = transfer.job
     cdef curl_off_t before = 0, first = 0, looked = 0
     cdef long opened = 0
-    cdef double seconds = monotonic() - transfer.first_byte
+    cdef double seconds = monotonic() - transfer.first_byte, rate = 0.0
     curl_easy_getinfo(transfer.easy, CURLINFO_PRETRANSFER_TIME_T, &before)
     curl_easy_getinfo(transfer.easy, CURLINFO_STARTTRANSFER_TIME_T, &first)
     curl_easy_getinfo(transfer.easy, CURLINFO_NAMELOOKUP_TIME_T, &looked)
     curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &opened)
-    plan_measured(&job.plan, (first - before) * 1e-6,
-                  transfer.received / seconds if transfer.received >= GOOD_ATTEMPT and seconds > 0 else 0.0)
+    if transfer.received >= GOOD_ATTEMPT and seconds > 0:
+        rate = transfer.received / seconds
+        source_measured(core, transfer, rate)
+    plan_measured(&job.plan, (first - before) * 1e-6, rate)
     if opened > 0:
         seconds = (before - looked) * 1e-6 + (first - before) * 1e-6
         job.handshake += (seconds - job.handshake) * (0.25 if job.handshake > 0 else 1.0)
@@ -166,8 +174,11 @@ cdef bint settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept no
         cause.status = transfer.status
         return fail(core, transfer, cause, -1.0)
     transfer.attempts = job.fails = job.early = 0
-    if job.seats < job.limit and core.now - job.refused > REOPEN:
+    job.patience = max(job.patience * 0.9, 1.0)
+    job_trace(job, transfer.lane, STEP_ENDED, transfer.start, writer.counted)
+    if not job.auto_ and job.seats < job.limit and core.now - job.refused > REOPEN:
         job.seats += 1                      # see whether the server has more room by now
+        atomic_set(&job.aim, job.seats)
         job.refused = core.now
     if job.stream:
         job.complete = True
@@ -198,6 +209,10 @@ cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
     memset(&cause, 0, sizeof(cause))
     cause.kind = STATUS
     cause.code = cause.status = transfer.status
+    if transfer.source > 0 and (is_mirror(transfer) or verdict.kind in (EDGE, CHANGED)):
+        cause.kind = STATUS if is_mirror(transfer) else OTHER_OBJECT
+        source_failed(core, transfer, &cause)
+        return True
     if transfer.status == 416 and not job.planned and job.first_start > 0:
         job.first_start = 0             # shorter than what an earlier transfer has left of it
         return True
@@ -265,7 +280,7 @@ cdef bint reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
         head(transfer)                  # a response without a body
     phase = transfer.phase
     if transfer.judged:
-        measure(transfer)
+        measure(core, transfer)
         prove(transfer)
     if phase == WAITING and transfer.verdict.kind == STREAM and code == CURLE_OK:
         transfer.verdict.kind = EMPTY   # a stream that ended before its first byte

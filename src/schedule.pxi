@@ -119,8 +119,9 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
                 part = theft.part
                 lane_of(job, theft.victim).stop = part.start
                 atomic_add(&job.steals, 1)
+                job_trace(job, theft.victim, STEP_STOLEN, part.start, part.stop)
         ground_unlock(job.ground)
-        if not got and helps:
+        if not got and helps and job.hedge:
             if not replace_slowest(core, job):
                 return False
             ground_lock(job.ground)
@@ -154,51 +155,6 @@ cdef bint no_fresh(Job* job) noexcept nogil:
     return True
 
 
-cdef void update_rates(Job* job) noexcept nogil:
-    """Tell the planner how fast each lane is. One that has not answered in eight
-    handshakes, a second at least, counts as standing still."""
-    cdef int lane
-    cdef Transfer* transfer
-    cdef double seconds, now = monotonic()
-    for lane in range(job.limit):
-        transfer = lane_of(job, lane)
-        if transfer.phase == COPYING:
-            seconds = now - transfer.first_byte
-            if seconds > 0.05:
-                job.plan.lanes[lane].rate = max(transfer.received / seconds, 1.0)
-        elif transfer.phase == SENT and now - transfer.began > max(8 * job.handshake, 1.0):
-            job.plan.lanes[lane].rate = 1.0
-            job.plan.lanes[lane].unproven = False
-
-
-cdef bint replace_slowest(Core* core, Job* job) noexcept nogil:
-    """The tail: nothing is left to hand out or to steal, and one lane's last bytes
-    would take far longer than a fresh request for them. End its transfer; its rest
-    becomes a gap. False: there is none like that."""
-    cdef int64_t[256] landed
-    cdef int lane
-    cdef Part part
-    cdef Transfer* slow
-    for lane in range(job.limit):
-        slow = lane_of(job, lane)
-        landed[lane] = slow.writer.position if slow.phase == COPYING else slow.start if slow.phase == SENT else slow.stop
-    ground_lock(job.ground)
-    lane = plan_hedge(&job.plan, landed, job.handshake, &part)
-    ground_unlock(job.ground)
-    if lane < 0:
-        return False
-    slow = lane_of(job, lane)
-    if slow.phase not in (COPYING, SENT) or slow.writer.ground is not NULL and slow.writer.deferred:
-        return False
-    atomic_add(&job.hedges, 1)
-    if slow.phase == SENT:
-        stop(core, slow)
-        return give_back_part(core, slow)
-    slow.full = True                    # that it is cut short is our wish, not a failure
-    stop(core, slow)
-    return settle_copy(core, slow, CURLE_OK)
-
-
 cdef void look_after(Core* core, Job* job) noexcept nogil:
     """Everything that is due for a job: questions, stalls, progress, its end."""
     cdef int lane
@@ -209,8 +165,12 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
         job.progressed = core.now       # it waits for its turn, and for nothing else
     if job.transfers is NULL:
         return                          # its turn has not come
-    if 0 <= allowed < atomic_get(&job.active) and job.planned:
-        come_down(job, atomic_get(&job.active) - allowed)
+    adapt(core, job)
+    if job.planned:
+        if job.auto_:
+            allowed = min(allowed, job.seats) if allowed >= 0 else job.seats
+        if 0 <= allowed < atomic_get(&job.active):
+            come_down(job, atomic_get(&job.active) - allowed)
     for lane in range(job.limit):
         transfer = lane_of(job, lane)
         if transfer.phase == IDLE:
@@ -223,6 +183,8 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
                     return
             continue
         prove(transfer)
+        if transfer.held:
+            transfer.marked = job.progressed = core.now
         if transfer.paused:
             transfer.marked = job.progressed = core.now     # its server is not to blame
             landed = transfer.writer.position if transfer.phase == COPYING else transfer.compared
@@ -238,6 +200,9 @@ cdef void look_after(Core* core, Job* job) noexcept nogil:
             memset(&transfer.fault, 0, sizeof(Cause))
             transfer.fault.kind = SILENT
             if not reap(core, transfer, CURLE_OPERATION_TIMEDOUT):
+                return
+        elif lags(core, transfer):
+            if not ask_anew(core, transfer):
                 return
     atomic_set(&job.underway, underway)
     if not job.planned:
@@ -293,7 +258,7 @@ cdef void hand_out(Core* core) noexcept nogil:
 
 cdef int patience(Core* core) noexcept nogil:
     """Milliseconds to poll at most: until the next backoff ends or the next tick."""
-    cdef double wait = TICK if core.jobs is not NULL else 60.0
+    cdef double wait = min(TICK, until_poured(core)) if core.jobs is not NULL else 60.0
     cdef Job* job = core.jobs
     cdef int lane
     cdef double due

@@ -43,6 +43,9 @@ cdef struct Transfer:
     bint full               # it has all that it wanted: the abort is no error
     bint leaving            # it was cut short, because others need the connection
     bint paused             # a stream whose reader's window is full
+    bint held               # it waits for the rate's limit
+    int source              # who was asked, see sources.pxi
+    int turn                # how often it moved on to the next
     int generation
     int status
     Verdict verdict
@@ -149,8 +152,10 @@ cdef void head(Transfer* transfer) noexcept nogil:
     expect.stop = transfer.asked + shift
     expect.total = job.total
     expect.first = not job.planned
-    expect.etag = job.etag
+    expect.etag = etag_of(transfer)
     expect.last_modified = job.last_modified
+    if is_mirror(transfer):
+        expect.last_modified = source_of(job, transfer.source).last_modified
     judge(transfer.status, &headers, &expect, verdict)
     if verdict.kind == LAND:
         transfer.body_stop = verdict.stop - shift
@@ -174,6 +179,16 @@ cdef void head(Transfer* transfer) noexcept nogil:
         transfer.phase = SKIPPING
     if transfer.phase == COPYING:
         begin_writing(transfer)
+    job_trace(job, transfer.lane, STEP_FIRST, transfer.start, transfer.stop)
+
+
+cdef inline bint is_mirror(Transfer* transfer) noexcept nogil:
+    return source_of(transfer.job, transfer.source).url is not NULL
+
+
+cdef inline const char* etag_of(Transfer* transfer) noexcept nogil:
+    """The validator that the answer should have: a mirror has its own."""
+    return source_of(transfer.job, transfer.source).etag if is_mirror(transfer) else transfer.job.etag
 
 
 cdef int64_t shift_at(Job* job, int64_t offset) noexcept nogil:
@@ -229,6 +244,11 @@ cdef size_t on_body(char* data, size_t size, size_t n, void* client) noexcept no
         if not ground_room(transfer.job.ground, step + n):
             transfer.paused = True
             return CURL_WRITEFUNC_PAUSE
+    if transfer.job.bucket is not NULL:
+        if transfer.job.bucket.tokens <= 0:
+            transfer.held = True
+            return CURL_WRITEFUNC_PAUSE
+        transfer.job.bucket.tokens -= n
     transfer.received += n
     if transfer.fault.kind == SINK:
         return 0
@@ -334,10 +354,11 @@ cdef int apply_settings(Transfer* transfer) noexcept nogil:
     cdef Setting* setting
     cdef CURLcode code = CURLE_OK
     cdef int i, kind
+    cdef bint private_ = source_of(job, transfer.source).private_ if is_mirror(transfer) else job.private_
     for i in range(job.nsettings):
         setting = &job.settings[i]
         kind = setting.kind & ~SETTING_ONLY_ORIGIN
-        if setting.kind & SETTING_ONLY_ORIGIN and not job.private_:
+        if setting.kind & SETTING_ONLY_ORIGIN and not private_:
             continue
         if kind == 0:
             code = curl_easy_setopt(transfer.easy, <CURLoption>setting.option, <long>setting.number)
@@ -383,8 +404,11 @@ cdef int prepare(Transfer* transfer, Sockets* sockets, long buffer_size) noexcep
     cdef int64_t shift = shift_at(job, transfer.start)
     cdef curl_slist* headers
     cdef char* match
+    cdef Source* source = source_of(job, transfer.source)
+    cdef const char* etag = etag_of(transfer)
+    cdef const char* to = source.connect_to
     curl_easy_reset(easy)
-    curl_easy_setopt(easy, CURLOPT_URL, job.url)
+    curl_easy_setopt(easy, CURLOPT_URL, source.url if source.url is not NULL else job.url)
     curl_easy_setopt(easy, CURLOPT_PRIVATE, <void*>transfer)
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, <long>1)
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, <long>0)
@@ -407,23 +431,25 @@ cdef int prepare(Transfer* transfer, Sockets* sockets, long buffer_size) noexcep
         snprintf(range_, sizeof(range_), b"%lld-%lld", <long long>(transfer.start + shift),
                  <long long>(transfer.stop + shift - 1))
         curl_easy_setopt(easy, CURLOPT_RANGE, range_)
-    headers = lines(job.headers)
+    headers = lines(source.headers if source.url is not NULL else job.headers)
     headers = curl_slist_append(headers, b"Accept-Encoding: identity")
     transfer.matched = (transfer.ranged and job.planned and not job.unmatched
-                        and job.etag is not NULL and job.etag[0] == c'"')
+                        and etag is not NULL and etag[0] == c'"')
     if transfer.matched:
-        match = <char*>malloc(strlen(job.etag) + 16)
+        match = <char*>malloc(strlen(etag) + 16)
         if match is not NULL:
             strcpy(match, b"If-Match: ")
-            strcat(match, job.etag)
+            strcat(match, etag)
             headers = curl_slist_append(headers, match)
             free(match)
     curl_slist_free_all(transfer.headers)
     transfer.headers = headers
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers)
-    if job.pinned and job.address is not NULL:
+    if job.pinned and transfer.source == 0:
+        to = job.address
+    if to is not NULL:
         curl_slist_free_all(transfer.connect_to)
-        transfer.connect_to = curl_slist_append(NULL, job.address)
+        transfer.connect_to = curl_slist_append(NULL, to)
         curl_easy_setopt(easy, CURLOPT_CONNECT_TO, transfer.connect_to)
     return apply_settings(transfer)
 
@@ -445,7 +471,8 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
     transfer.ranged = ranged
     transfer.generation = job.generation
     transfer.pinned = job.pinned
-    transfer.judged = transfer.full = transfer.paused = transfer.leaving = False
+    transfer.judged = transfer.full = transfer.paused = transfer.held = transfer.leaving = False
+    transfer.source = choose_source(job, transfer)
     transfer.body_stop = -1
     transfer.skip = transfer.skipped = transfer.received = transfer.mark = transfer.header_bytes = 0
     transfer.status = 0
@@ -463,6 +490,7 @@ cdef int transfer_start(Transfer* transfer, CURLM* multi, Sockets* sockets, long
     atomic_add(&job.requests, 1)
     if atomic_add(&job.active, 1) > atomic_get(&job.peak):
         atomic_set(&job.peak, atomic_get(&job.active))
+    job_trace(job, transfer.lane, STEP_SENT, start, stop)
     return CURLE_OK
 
 
