@@ -1,3 +1,5 @@
+WHYS: tuple[str, ...]
+
 class Climber:
     """One controller, for tests. Times in seconds of any clock, `received` in bytes."""
 

@@ -22,6 +22,8 @@ __all__ = ["CHECKS", "FROM_TEXT", "MAX_CONNECTIONS", "checked", "parse_size"]
 MAX_CONNECTIONS = 256
 MAX_COUNT = 2**31 - 1
 MAX_BYTES = 2**60
+MAX_MIRRORS = 8
+LEAST_RATE = 1024  # bytes per second; below, servers take a connection for dead
 MAX_SECONDS = 10**6  # where libcurl counts milliseconds in a long
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")  # RFC 9110
 OURS = ("range", "if-range", "if-match", "accept-encoding")
@@ -196,6 +198,25 @@ def _curl(name: str, value: Any) -> Any:
     return MappingProxyType(dict(value))
 
 
+def _limit_rate(name: str, value: Any) -> Any:
+    if value is not None and not (_is_int(value) and LEAST_RATE <= value <= MAX_BYTES):
+        raise _bad(name, value, f"give at least {LEAST_RATE} bytes per second, or None")
+    return value
+
+
+def _mirrors(name: str, value: Any) -> tuple[str, ...]:
+    many = (value,) if isinstance(value, str) else value
+    try:
+        many = tuple(many)
+    except TypeError:
+        raise _bad(name, value, "give a list of URLs") from None
+    if len(many) > MAX_MIRRORS or not all(isinstance(url, str) and url.strip() for url in many):
+        raise BadOption(  # without the value: a URL may hold a password
+            f"{name} are not possible", name=name, value=len(many), hint=f"give URLs, {MAX_MIRRORS} at most"
+        )
+    return many
+
+
 def _callable(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise _bad(name, value, "give a function that takes an event")
@@ -229,6 +250,10 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "verify": _verify,
         "size": _bytes_or_none,
         "steal": _flag,
+        "hedge": _flag,
+        "limit_rate": _limit_rate,
+        "mirrors": _mirrors,
+        "trace": _flag,
         "curl": _curl,
         "on_event": _callable,
     }
@@ -305,5 +330,7 @@ FROM_TEXT: Mapping[str, Callable[[str, str], Any]] = MappingProxyType(
         "resume": _from_flag,
         "verify": _from_text,
         "steal": _from_flag,
+        "hedge": _from_flag,
+        "limit_rate": _from_size,
     }
 )

@@ -10,28 +10,30 @@ from __future__ import annotations
 import threading
 import time
 
-from ._job import JobHandle
+from ._controller import WHYS
+from ._job import STEPS, JobHandle
+from .alternatives import Alternatives
 from .blob import Blob
 from .checksums import Follower, parse_checksum, stated
 from .errors import (
-    BadOption,
     IntegrityError,
     NotFound,
     ObjectChanged,
     ParpullError,
-    RangeIgnored,
     SizeMismatch,
     TargetExists,
     TransferError,
     redact,
 )
-from .events import Finished, Redirected, Refreshed, Retrying, Started, Warned
+from .events import Adapted, Finished, Redirected, Refreshed, Retrying, Started, Traced, Warned
 from .failures import failure, failure_of
 from .files import FileSink
 from .future import Future, Progress
+from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
 from .settings import proxy_of, settings_of
-from .sources import Request, Target, follow, origin_of, target_of
+from .sources import Request, Target, follow, origin_of, resolve, target_of
+from .spans import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,17 +136,27 @@ class Download(Future):
             first_part=first_part,
             first_start=first_start,
             steal=options.steal,
+            hedge=options.hedge,
+            start=engine.learned(origin_of(request.url)) or options.start if options.start else 0,
+            limit_rate=float(options.limit_rate or 0),
+            trace=options.trace,
             direct=not proxy_of(options, request.home[0]),
         )
+        self._alternatives = Alternatives(self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn)
         if known is None:
             self._set_request(request)
         else:
             self._set_request(known[0])
             self._land(known[1], stream=False)
 
-    def start(self) -> Self:
-        """Hand the transfer to the engine. Called once, by the Client."""
-        self._engine.submit(self.handle_id, self)
+    def _ask(self, url: str, options: Options) -> Download:
+        download = Download(self._engine, url, resolve(url, options), MemorySink(None), options, [(0, 1)])
+        return download.start(along=True)
+
+    def start(self, *, along: bool = False) -> Self:
+        """Hand the transfer to the engine; `along`: for another one that is under way.
+        Called once, by the Client."""
+        self._engine.submit(self.handle_id, self, along=along)
         return self
 
     @property
@@ -227,6 +239,7 @@ class Download(Future):
             requests=counts["requests"],
             retries=counts["failures"],
             steals=counts["steals"],
+            hedges=counts["hedges"],
             wasted=counts["wasted"],
             resumed=self._resumed,
         )
@@ -316,7 +329,7 @@ class Download(Future):
     def _land(self, target: Target, *, stream: bool) -> None:
         """The target is known: open the ground for it."""
         self.target = target
-        size = self._target_size(target)
+        size = size_of(self._spans, target, self.url)
         if self._checksum is None and self._options.verify == "stated" and self._spans[0] == (0, None):
             self._checksum = stated(target.headers)
         # A checksum reads along the front, and a follower wants the page cache.
@@ -351,6 +364,8 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
+        if not stream:
+            self._alternatives.look(target, proven=self._checksum is not None)
 
     def _doubts(self, target: Target, size: int | None) -> Iterator[str]:
         if not target.ranges and target.validator is None and size != 0:
@@ -389,26 +404,6 @@ class Download(Future):
                 url=self.url,
             )
 
-    def _target_size(self, target: Target) -> int | None:
-        """Bytes of the target: the spans' lengths, clipped to the object."""
-        total = target.size
-        if len(self._spans) > 1:
-            if not target.ranges:
-                raise RangeIgnored(
-                    "the server gives no ranges", url=self.url, hint="fetch the whole object and slice it"
-                )
-            end = max(stop or 0 for _, stop in self._spans)
-            if total is None or end > total:
-                has = "an unknown size" if total is None else f"{total:,} bytes"
-                raise BadOption(f"a range ends at {end:,}, the object has {has}", name="ranges", value=end)
-            return sum(stop - start for start, stop in self._spans if stop is not None)
-        start, stop = self._spans[0]
-        if total is None:
-            return None
-        if start > total:
-            raise BadOption(f"start={start:,} lies beyond the object's {total:,} bytes", name="start", value=start)
-        return (total if stop is None else min(stop, total)) - start
-
     def _digested(self, digest: str | None, error: BaseException | None) -> None:
         """The follower's thread: the digest is there, or never will be."""
         self._digest = (digest, error)
@@ -427,8 +422,38 @@ class Download(Future):
         error = failure_of(event, **self._about())
         self._tell(Retrying(self.url, attempt=event["number"], delay=event["seconds"], error=error))
 
+    def _on_traced(self, event: dict[str, Any]) -> None:
+        self._tell(
+            Traced(
+                self.url,
+                lane=event["number"],
+                what=STEPS[event["code"]],
+                at=event["seconds"],
+                start=event["start"],
+                stop=event["stop"],
+                connections=event["total"],
+            )
+        )
+
+    def _on_adapted(self, event: dict[str, Any]) -> None:
+        self._engine.learn(origin_of(self._request.url), event["stop"])
+        self._tell(
+            Adapted(
+                self.url,
+                before=event["start"],
+                after=event["stop"],
+                rate=event["seconds"],
+                why=WHYS[event["number"]],
+            )
+        )
+
+    def _on_dropped(self, event: dict[str, Any]) -> None:
+        why = "it is slow" if not event["cause"] else str(failure_of(event, **self._about()))
+        self._tell(Warned(self.url, message=f"{self._alternatives.name(event['number'])} is used no more: {why}"))
+
     def _on_finished(self, event: dict[str, Any]) -> None:
         self.handle.finished()
+        self._alternatives.close()
         landing = self._landing
         stopped = event["cause"] == "cancelled" and (self._cancelled or self._settled is not None)
         if self._error is None and event["cause"] and not stopped:

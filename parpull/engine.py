@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+ORIGINS = 256  # how many are remembered
+
 _live: WeakSet[Engine] = WeakSet()
 
 
@@ -61,6 +63,7 @@ class Engine:
         self._reactor: Reactor | None = None
         self._notifier: threading.Thread | None = None
         self._closing = False
+        self._learned: dict[tuple[str, str, int], int] = {}  # connections that an origin was good for
         _live.add(self)
 
     @property
@@ -77,10 +80,24 @@ class Engine:
         """A number for a new transfer."""
         return next(self._ids)
 
-    def submit(self, id: int, transfer: Transfer) -> None:
-        """Start a transfer. RuntimeError after close()."""
+    def learn(self, origin: tuple[str, str, int], connections: int) -> None:
+        """A transfer has found how many connections to an origin are worth having."""
         with self._lock:
-            if self._closing:
+            self._learned.pop(origin, None)
+            self._learned[origin] = connections
+            if len(self._learned) > ORIGINS:
+                del self._learned[next(iter(self._learned))]
+
+    def learned(self, origin: tuple[str, str, int]) -> int:
+        """What the last transfer has found; 0: nothing yet."""
+        with self._lock:
+            return self._learned.get(origin, 0)
+
+    def submit(self, id: int, transfer: Transfer, *, along: bool = False) -> None:
+        """Start a transfer. `along`: with another one that is under way. RuntimeError
+        after close()."""
+        with self._lock:
+            if self._closing and not (along and self._transfers and self._reactor is not None):
                 raise RuntimeError("this Client was closed")
             reactor = self._reactor or self._start()
             try:

@@ -26,12 +26,13 @@ class Progress:
     """A moment of a download. landed: bytes in place and counted, block by block;
     received: those and what is under way to them; size: of the target, None while
     unknown; front: contiguous bytes; connections: at work now; peak: the most at
-    once; seconds: since the start; requests, retries, steals: counts so far; resumed:
+    once; seconds: since the start; requests, retries, steals, hedges: counts so far; resumed:
     bytes of `landed` that an earlier transfer left; wasted: bytes received in vain."""
 
     __slots__ = (
         "connections",
         "front",
+        "hedges",
         "landed",
         "peak",
         "received",
@@ -59,6 +60,7 @@ class Progress:
     resumed: int
     retries: int
     steals: int
+    hedges: int
     wasted: int
 
     def __repr__(self) -> str:

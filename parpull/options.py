@@ -49,21 +49,26 @@ if TYPE_CHECKING:
         verify: Literal["stated", "none"]
         size: int | None
         steal: bool
+        hedge: bool
+        limit_rate: int | None
+        mirrors: str | Sequence[str]
+        trace: bool
         curl: Mapping[int, int | str | Sequence[str]]
         on_event: Callable[[Event], None] | None
 
 
 __all__ = ["MAX_CONNECTIONS", "Options", "parse_size"]
 
-AUTO_CONNECTIONS = 16
+AUTO_CONNECTIONS = 32
+AUTO_START = 8
 NOTHING: Mapping[int, int | str | Sequence[str]] = MappingProxyType({})
 
 
 class Options:
     """The options of a transfer, or the defaults of a Client.
 
-    connections: how many at most, or "auto"; for a Client also the budget that all
-        of its transfers share.
+    connections: how many at most, or "auto": as many as make the transfer faster, up to
+        32; for a Client also the budget that all of its transfers share.
     host_connections: how many to one host at most, over all processes of this user;
         None: no such cap.
     part_size: bytes of one range; None: chosen from what is measured.
@@ -90,6 +95,13 @@ class Options:
         `checksum`. What a response says of itself is always checked.
     size: the object's size, if known: anything else is a SizeMismatch.
     steal: whether an idle connection takes over what a slow one has not claimed.
+    hedge: whether bytes that a connection is far too slow with are asked for anew.
+    limit_rate: bytes per second, 1024 at least, of all of a Client's transfers that have
+        one together; the lowest holds.
+    mirrors: other URLs of the same object. One is used if its size is right and its ETag
+        or date is the same, or a digest of the whole object will be checked; it is dropped
+        when it fails or is slow. No secret is sent to another origin.
+    trace: whether on_event gets Traced events as well.
     curl: {option number: value} of libcurl options that are plain data.
     on_event: called with each Event, on the Client's notifier thread.
     """
@@ -119,6 +131,10 @@ class Options:
     verify: Literal["stated", "none"] = "stated"
     size: int | None = None
     steal: bool = True
+    hedge: bool = True
+    limit_rate: int | None = None
+    mirrors: tuple[str, ...] = ()
+    trace: bool = False
     curl: Mapping[int, int | str | Sequence[str]] = NOTHING
     on_event: Callable[[Event], None] | None = None
 
@@ -141,7 +157,7 @@ class Options:
         return copy
 
     def __repr__(self) -> str:
-        secret = {"auth", "cookies", "headers", "proxy"}
+        secret = {"auth", "cookies", "headers", "mirrors", "proxy"}
         shown = (f"{k}={'…' if k in secret and v else repr(v)}" for k, v in self.__dict__.items())
         return f"Options({', '.join(shown)})"
 
@@ -180,6 +196,11 @@ class Options:
     def limit(self) -> int:
         """How many connections at most."""
         return AUTO_CONNECTIONS if self.connections == "auto" else self.connections
+
+    @property
+    def start(self) -> int:
+        """With how many to begin where the number is to be found; 0: it is given."""
+        return AUTO_START if self.connections == "auto" else 0
 
 
 FIELDS = frozenset(Options.__annotations__)

@@ -315,7 +315,7 @@ cdef int control_refused(Controller* c, double now, int working) noexcept nogil:
     return c.target
 
 
-cdef tuple WHYS = ("start", "grow", "gain", "no gain", "fell", "probe", "refused")
+WHYS = ("start", "grow", "gain", "no gain", "fell", "probe", "refused")
 
 
 cdef class Climber:

@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import struct
+import struct
 import termios
 import time
 from dataclasses import dataclass
@@ -113,7 +114,9 @@ class Connection:
         """Have the kernel send at most `rate` bytes a second from here on (None: unlimited)."""
         if rate is not None or self._paced:
             value = UNPACED if rate is None else rate
-            self._sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, value)
+            self._sock.setsockopt(
+                socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", value)
+            )  # as an int it would be signed
             self._paced = rate is not None
 
     def wait_gone(self, seconds: float) -> bool:
