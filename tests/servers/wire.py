@@ -13,7 +13,6 @@ import select
 import socket
 import ssl
 import struct
-import struct
 import termios
 import time
 from dataclasses import dataclass
