@@ -67,7 +67,7 @@ class _Picture:
         self.lanes = {tid: named[tid] for tid in sorted(named) if tid != self.object}
         timed = [e for e in entries if "ts" in e]
         self.begin = min(e["ts"] for e in timed)
-        self.end = max(max(e["ts"] + e.get("dur", 0) for e in timed), self.begin + 1)
+        self.end = max(self.begin + 1, *(e["ts"] + e.get("dur", 0) for e in timed))
         self.slices = [e for e in entries if e["ph"] == "X"] + self._open(timed)
         self.instants = sorted((e for e in entries if e["ph"] == "i"), key=lambda e: e["ts"])
         self.counters = [e for e in entries if e["ph"] == "C"]
@@ -123,7 +123,7 @@ class _Picture:
             width = 7 * len(word) + 12
             x0 = min(x, WIDTH - RIGHT - width)
             row = next((i for i, end in enumerate(ends) if end <= x0), len(ends))
-            ends[row:row + 1] = [x0 + width]
+            ends[row : row + 1] = [x0 + width]
             placed.append((x, x0, row, word))
         bottom = y + LABEL * len(ends) + 8
         self.text(LEFT - 10, y + 12, "object", style="text-anchor:end")
@@ -154,8 +154,8 @@ class _Picture:
 
     def _chart(self, name: str, unit: str, y: float) -> float:
         """A counter as steps; returns where it ends."""
-        points = sorted((e["ts"], *e["args"].values()) for e in self.counters if e["name"] == name)
-        points = list({ts: value for ts, value in points}.items()) if name == "goodput" else self._last_of(name)
+        # The last value that was written for a moment is the one that counts.
+        points = sorted({e["ts"]: next(iter(e["args"].values())) for e in self.counters if e["name"] == name}.items())
         if not points:
             return y - GAP
         most = max(value for _, value in points) or 1
@@ -168,10 +168,6 @@ class _Picture:
         self.text(LEFT - 10, y + 14, name, style="text-anchor:end")
         self.text(LEFT - 10, y + 29, f"up to {most:.0f} {unit}".strip(), style="text-anchor:end;opacity:.7")
         return base
-
-    def _last_of(self, name: str) -> list[tuple[float, float]]:
-        """A counter whose last value at a moment counts, in the order it was written."""
-        return sorted({e["ts"]: next(iter(e["args"].values())) for e in self.counters if e["name"] == name}.items())
 
     def _axis(self, top: float, bottom: float) -> None:
         span = (self.end - self.begin) / 1e6

@@ -262,7 +262,7 @@ class _Process:
                 yield from self._close(number, at, "dropped")
             self.lanes[number] = lane = _Lane(_span(event), event.start, at)
             yield self._entry("B", lane.name, number, at, cat="request", args=_args(event))
-        elif what == "first" and lane is not None:
+        elif what == "first" and lane is not None and lane.first is None:
             lane.first = at
             yield self._slice("wait", number, lane.sent, at)
         elif what in ("ended", "failed", "refused") and lane is not None:
@@ -284,6 +284,7 @@ class _Process:
         """A request's end. What was told of it before counts more: a stall that fails is
         a stall. Nothing else was told of its end if it is `dropped`: then it was then."""
         lane = self.lanes.pop(number)
+        at = max(at, self._last[number])
         if lane.mark is not None:
             landed = max(landed, lane.mark.start - lane.start)
             at = lane.marked if outcome == "dropped" else at
@@ -381,7 +382,9 @@ def _span(event: Traced) -> str:
 
 def _args(event: Event) -> dict[str, Any]:
     """What an event holds, as a viewer shows it beside the slice."""
-    args = {name: value for name, value in event.as_dict().items() if name not in ("event", "url", "what", "lane", "at")}
+    args = {
+        name: value for name, value in event.as_dict().items() if name not in ("event", "url", "what", "lane", "at")
+    }
     if event.kind == "traced":
         args["bytes"] = max(args["stop"] - args["start"], 0)
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in args.items()}

@@ -1,4 +1,5 @@
-"""A run that never was: the events of one object that meets all that can be drawn.
+"""What tests of traces share, and a run that never was: the events of one object that
+meets all that can be drawn.
 
     python -m tests.traced FILE        writes its trace
 
@@ -9,15 +10,18 @@ the tail; one stalls, one breaks off.
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import defaultdict
 
 from parpull.errors import ParpullError
 from parpull.events import Adapted, Event, Finished, Redirected, Retrying, Started, Traced
 from parpull.trace import Trace
 
-__all__ = ["URL", "Clock", "play", "run"]
+__all__ = ["URL", "Clock", "check", "finished", "instants", "play", "record", "run", "spread", "traced"]
 
 MIB = 1 << 20
+PHASES = {"M": {"args"}, "B": set(), "E": set(), "X": {"dur"}, "i": {"s"}, "C": {"args"}}
 URL = "https://files.example/weights.bin"
 SIZE = 320 * MIB
 PART = 8 * MIB
@@ -50,7 +54,11 @@ def run(url: str = URL, size: int = SIZE) -> list[tuple[float, Event]]:
     told.append((0.046, Adapted(url, before=0, after=4, rate=0.0, why="start")))
     told.append((0.35, Adapted(url, before=4, after=8, rate=9.1e7, why="grow")))
     told.append((0.43, Adapted(url, before=8, after=7, rate=1.6e8, why="refused")))
-    free = [(0.0, 0), *((0.046 + lane / 1000, lane) for lane in range(1, 4)), *((0.35 + n / 1000, n) for n in range(4, 8))]
+    free = [
+        (0.0, 0),
+        *((0.046 + lane / 1000, lane) for lane in range(1, 4)),
+        *((0.35 + n / 1000, n) for n in range(4, 8)),
+    ]
     gaps: list[tuple[int, int]] = []  # what has to be asked for anew
     at_most = {0: 2 * MIB}
     offset = 0
@@ -111,9 +119,10 @@ def run(url: str = URL, size: int = SIZE) -> list[tuple[float, Event]]:
             elif event.what not in ("first", "stolen"):
                 working.discard(event.lane)
             event.__dict__["connections"] = len(working)
+    requests = sum(isinstance(event, Traced) and event.what == "sent" for _, event in told)
     over = told[-1][0] + 0.004
     end = Finished(
-        url, size=size, landed=size, seconds=over, requests=sum(e.kind == "traced" and e.what == "sent" for _, e in told),
+        url, size=size, landed=size, seconds=over, requests=requests,
         connections=7, retries=1, cancelled=False, up_to_date=False, error=None,
     )  # fmt: skip
     return [*told, (over, end)]
@@ -125,6 +134,75 @@ def play(trace: Trace, clock: Clock, told: list[tuple[float, Event]], number: in
     for at, event in told:
         clock.now = began + at
         trace.hear(event, number)
+
+
+def traced(what, lane=0, at=0.0, start=0, stop=MIB, connections=1, url=URL):
+    return Traced(url, lane=lane, what=what, at=at, start=start, stop=stop, connections=connections)
+
+
+def finished(url=URL, **more):
+    data = {"size": MIB, "landed": MIB, "seconds": 1.0, "requests": 1, "connections": 1, "retries": 0}
+    return Finished(url, **data | {"cancelled": False, "up_to_date": False, "error": None} | more)
+
+
+def check(entries):
+    """The form, as trace viewers read it; returns the slices, with those of B and E."""
+    slices, begun = [], defaultdict(list)
+    last = defaultdict(int)
+    named = set()
+    for e in entries:
+        assert isinstance(e["name"], str)
+        assert e["ph"] in PHASES
+        assert PHASES[e["ph"]] <= e.keys()
+        place = (e["pid"], e["tid"])
+        assert all(isinstance(number, int) and number > 0 for number in place)
+        if e["ph"] == "M":
+            assert "ts" not in e
+            named.add((place, e["name"]))
+            continue
+        assert isinstance(e["ts"], int)
+        assert e["ts"] >= 0
+        assert (place, "thread_name") in named
+        if e["ph"] == "B":
+            assert e["ts"] >= last[place], "begins and ends go back in time"
+            begun[place].append(e)
+        elif e["ph"] == "E":
+            assert e["ts"] >= last[place]
+            opened = begun[place].pop()
+            assert opened["name"] == e["name"]
+            slices.append(opened | e | {"ts": opened["ts"], "dur": e["ts"] - opened["ts"]})
+        elif e["ph"] == "X":
+            assert isinstance(e["dur"], int)
+            assert e["dur"] >= 0
+            assert begun[place], "a state is within its request"
+            assert begun[place][-1]["ts"] <= e["ts"]
+            slices.append(e)
+        elif e["ph"] == "i":
+            assert e["s"] in ("g", "p", "t")
+        else:
+            assert all(isinstance(value, int | float) for value in e["args"].values())
+        if e["ph"] in "BE":
+            last[place] = e["ts"]
+    return slices, {place: stack for place, stack in begun.items() if stack}
+
+
+def record(path, told, **more):
+    """The entries of a trace of (seconds, event)."""
+    clock = Clock()
+    with Trace(path, clock=clock) as trace:
+        play(trace, clock, told, **more)
+    return json.loads(path.read_text())
+
+
+def instants(entries):
+    return [(e["name"], e["tid"] % 1000 - 1, e["args"]) for e in entries if e["ph"] == "i"]
+
+
+def spread(entries, until):
+    """Bytes under the curve."""
+    points = sorted((e["ts"] / 1e6, e["args"]["MB/s"] * 1e6) for e in entries if e["name"] == "goodput")
+    assert points[-1][1] == 0
+    return sum(rate * (after - at) for (at, rate), (after, _) in zip(points, [*points[1:], (until, 0)], strict=True))
 
 
 if __name__ == "__main__":

@@ -87,8 +87,7 @@ def add(parser: Parser) -> None:
     parser.add_argument_group("how long").add_argument(
         "--max-time", type=seconds, metavar="S", help="give up what is not done after so many seconds"
     )
-    telling = add_telling(parser, json="one event a line on stdout (with -o -: on stderr)")
-    telling.add_argument("--trace", metavar="FILE", help="write what each connection does, for Perfetto")
+    add_telling(parser, json="one event a line on stdout (with -o -: on stderr)", trace=True)
     for *names, nargs, refusal, hint in REFUSED:
         parser.add_argument(*map(str, names), nargs=nargs, action=Refuse, what=refusal, hint=hint)
 
@@ -187,7 +186,9 @@ def _trace(path: str, items: list[Item]) -> Trace:
 
     real = os.path.realpath(path)
     for item in items:
-        if item.path is not None and real in (os.path.realpath(item.path) + end for end in ("", SUFFIX, SUFFIX + "-part")):
+        if item.path is not None and real in (
+            os.path.realpath(item.path) + end for end in ("", SUFFIX, SUFFIX + "-part")
+        ):
             raise UsageError(f"--trace {path} is where the object goes", "name another file")
     return Trace(path)
 

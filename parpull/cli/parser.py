@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Literal, NoReturn
 
-    Group = argparse._ArgumentGroup
-
 __all__ = ["Arguments", "Parser", "Refuse", "add_network", "add_telling", "options_of", "seconds", "size_of"]
 
 WIDTH = 80
@@ -393,9 +391,10 @@ def add_network(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def add_telling(parser: Parser, *, quiet: bool = True, verbose: bool = True, json: str | None = None) -> Group:
-    """-q, -v, --json (with this help text) as far as the verb has them; -V, -h. Returns
-    the group, for what else a verb tells."""
+def add_telling(
+    parser: Parser, *, quiet: bool = True, verbose: bool = True, json: str | None = None, trace: bool = False
+) -> None:
+    """-q, -v, --json (with this help text), --trace as far as the verb has them; -V, -h."""
     tell = parser.add_argument_group("what to tell")
     if quiet:
         tell.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -403,6 +402,7 @@ def add_telling(parser: Parser, *, quiet: bool = True, verbose: bool = True, jso
         tell.add_argument("-v", "--verbose", action="store_true", help="also redirects, retries, addresses")
     if json is not None:
         tell.add_argument("--json", action="store_true", help=json)
+    if trace:
+        tell.add_argument("--trace", metavar="FILE", help="write what each connection does, for Perfetto")
     tell.add_argument("-V", "--version", action=_Version, nargs=0, help="the version")
     tell.add_argument("-h", "--help", action=_Help, nargs=0, help="this text")
-    return tell
