@@ -137,6 +137,12 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            warnings.warn(f"unclosed trace {self.path}", ResourceWarning, source=self)
+
 
 def _open(path: str) -> int:
     """The file, locked and empty."""

@@ -390,6 +390,13 @@ def test_in_python_it_is_a_warning(path):
         trace.hear(finished())  # after the end: nothing
 
 
+def test_it_is_to_be_closed(path):
+    trace = Trace(path)
+    with pytest.warns(ResourceWarning, match="unclosed trace"):
+        trace.__del__()
+    del trace
+
+
 # --- the file -------------------------------------------------------------------------------
 
 
