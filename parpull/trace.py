@@ -60,12 +60,7 @@ class Trace:
         self._pids = 0
         self._closed = False
         self._comma = ""
-        self._fd = _open(self.path)
-        try:
-            self._length = _write(self._fd, b"[\n")
-        except OSError as error:
-            os.close(self._fd)
-            raise _refused(self.path, error) from None
+        self._fd, self._length = _open(self.path)
 
     def hear(self, event: Event, number: int | None = None) -> None:
         """Write down what an event tells. Never raises, on whatever thread it is called.
@@ -88,7 +83,7 @@ class Trace:
         """End the file. If it is not complete, say so once: to `warn`, else as a
         RuntimeWarning. Safe to call twice."""
         with self._lock:
-            if self._fd < 0 and self._closed:
+            if self._closed:
                 return
             self._closed = True
             if self._fd >= 0:
@@ -141,11 +136,11 @@ class Trace:
         if getattr(self, "_fd", -1) >= 0:
             os.close(self._fd)
             self._fd = -1
-            warnings.warn(f"unclosed trace {self.path}", ResourceWarning, source=self)
+            warnings.warn(f"unclosed trace {self.path}", ResourceWarning, stacklevel=2, source=self)
 
 
-def _open(path: str) -> int:
-    """The file, locked and empty."""
+def _open(path: str) -> tuple[int, int]:
+    """The file, locked and begun, and its length."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -153,7 +148,7 @@ def _open(path: str) -> int:
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISCHR(kind):
-            return fd
+            return fd, _write(fd, b"[\n")
         if not stat.S_ISREG(kind):
             raise SinkError(
                 f"cannot write the trace {path}: it is not a regular file", path=path, errno=errno.EINVAL,
@@ -172,7 +167,7 @@ def _open(path: str) -> int:
                 hint="only a trace is written over: name another file",
             )  # fmt: skip
         os.ftruncate(fd, 0)
-        return fd
+        return fd, _write(fd, b"[\n")
     except OSError as error:
         os.close(fd)
         if isinstance(error, SinkError):
