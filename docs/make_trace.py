@@ -36,7 +36,7 @@ STATES = (
     ("hedged", "#e0812b", "#e88f3f", "given up: too slow"),
     ("stalled", "#8e5bc0", "#a678d6", "stalled"),
     ("failed", "#d0433b", "#e2605a", "failed, refused"),
-    ("cut", "#9aa0a6", "#7d848b", "not over when the trace ended"),
+    ("cut", "#9aa0a6", "#7d848b", "brought to no end"),
 )
 MARKS = (("stolen", "s", "stolen from"), ("hedged", "h", "hedged"), ("stalled", "!", "stalled"),
          ("failed", "×", "failed"), ("refused", "–", "refused"))  # fmt: skip
@@ -206,7 +206,7 @@ def _word(event: dict[str, Any]) -> str:
 def _state(name: str) -> str:
     """The state that a slice is coloured by: how it ended counts more than what it was."""
     last = name.rpartition(": ")[2]
-    return {"refused": "failed", "cancelled": "cut", "dropped": "cut"}.get(last, last)
+    return {"answered": "wait", "refused": "failed", "cancelled": "cut", "dropped": "cut"}.get(last, last)
 
 
 def _style() -> str:

@@ -259,8 +259,8 @@ class _Process:
         at = self._stamp(number, self._zero + event.at)
         lane = self.lanes.get(number)
         if what == "sent" and number >= 0:
-            if lane is not None:
-                yield from self._close(number, at, "dropped")
+            if lane is not None:  # what is no part of the object ends untold: a redirect, a refusal of ranges
+                yield from self._close(number, at, "answered" if lane.first is None else "dropped")
             self.lanes[number] = lane = _Lane(_span(event), event.start, at)
             yield self._entry("B", lane.name, number, at, cat="request", args=_args(event))
         elif what == "first" and lane is not None and lane.first is None:
@@ -283,12 +283,12 @@ class _Process:
 
     def _close(self, number: int, at: float, outcome: str, landed: int = 0) -> Iterator[dict[str, Any]]:
         """A request's end. What was told of it before counts more: a stall that fails is
-        a stall. Nothing else was told of its end if it is `dropped`: then it was then."""
+        a stall, and it ended then if nothing more was told."""
         lane = self.lanes.pop(number)
         at = max(at, self._last[number])
         if lane.mark is not None:
             landed = max(landed, lane.mark.start - lane.start)
-            at = lane.marked if outcome == "dropped" else at
+            at = lane.marked if outcome in ("answered", "dropped") else at
             outcome = lane.mark.what
         landed = max(landed, 0)
         state, since = ("wait", lane.sent) if lane.first is None else ("body", lane.first)

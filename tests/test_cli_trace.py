@@ -161,6 +161,23 @@ def test_the_core_tells_its_steps(origin, name, path):
 
 
 @TOLD
+@pytest.mark.parametrize("scenario", ["cut-often", "one-crawls", "limit-503", "redirect-hops", "range-ignored"])
+def test_what_landed_is_told_however_it_came(origin, name, path, scenario):
+    """What a request that broke off has landed counts as well, and nothing counts twice."""
+    size = 8 * MIB
+    url = origin.url(f"{name}/x", size=size, scenario=scenario)
+    with Trace(path) as trace:
+        parpull.fetch(url, connections=4, part_size=MIB, on_event=trace.hear, trace=True).close()
+    entries = json.loads(path.read_text())
+    requests = [e for e in check(entries)[0] if e.get("cat") == "request"]
+    assert len(requests) == len(origin.log(name))
+    assert sum(e["args"]["landed"] for e in requests) == size
+    told = Counter(what for what, lane, _ in instants(entries) if lane >= 0)
+    ended = Counter(e["args"]["outcome"] for e in requests)
+    assert all(ended[what] == told[what] for what in ("failed", "refused", "stalled", "hedged"))
+
+
+@TOLD
 def test_nothing_is_told_unasked(origin, name):
     kinds = set()
     parpull.fetch(origin.url(f"{name}/x", size=MIB), on_event=lambda event: kinds.add(event.kind)).close()

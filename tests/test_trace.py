@@ -164,6 +164,14 @@ def test_a_mark_comes_before_the_end(path, mark, then):
     assert instants(entries)[0][:2] == (mark, 0)
 
 
+def test_an_answer_that_is_no_part(path):
+    """A redirect ends a request, and nobody tells: the next one does."""
+    told = [traced("sent"), traced("sent", at=1.0), traced("first", at=1.5), traced("ended", at=2.0)]
+    entries = record(path, at_once(*told))
+    assert states(entries) == [("wait: answered", 0, 1.0), ("wait", 1.0, 1.5), ("body", 1.5, 2.0)]
+    assert [args["outcome"] for args in ends(entries)] == ["answered", "ended"]
+
+
 def test_a_steal(path):
     half = MIB // 2
     told = [traced("sent"), traced("first", at=0.5), traced("stolen", at=1.0, start=half),
