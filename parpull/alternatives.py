@@ -20,6 +20,7 @@ from .sources import origin_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ._job import JobHandle
     from .download import Download
@@ -62,6 +63,10 @@ def addresses_of(host: str, port: int, options: Options, *, like: str) -> list[s
     family = socket.AF_INET6 if v6 else socket.AF_INET
     infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def _nothing(*_: object) -> Any:
+    """What a closed one does."""
 
 
 def _is_address(host: str) -> bool:
@@ -127,6 +132,8 @@ class Alternatives:
         with self._lock:
             self._closed = True
             asked, self._asked = self._asked, []
+        # They lead back to the Download, which holds the caller's buffer.
+        self._ask = self._poke = self._warn = _nothing
         for download in asked:
             download.cancel()
 

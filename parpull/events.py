@@ -100,7 +100,8 @@ class Traced(Event):
     stop: bytes [start, stop) of the target that it is about. what: "sent" (a request for
     them), "first" (its first byte), "ended" (they are in place; the request is over),
     "stolen" (another lane has taken them over), "hedged" (they were too slow and are asked
-    for anew), "stalled", "failed", "refused"; connections: at work after it."""
+    for anew), "stalled", "failed", "refused" (start is the first byte that is missing);
+    connections: at work after it."""
 
     kind = "traced"
     lane: int

@@ -50,7 +50,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
     # What was under way when the one before failed has the same reason.
     cdef bint echo = transfer.began < job.stumbled
     job_trace(job, transfer.lane, STEP_STALLED if cause.kind == SILENT else STEP_REFUSED if refused else STEP_FAILED,
-              transfer.start, transfer.stop)
+              transfer.start if transfer.writer.ground is NULL else transfer.writer.counted, transfer.stop)
     if source_failed(core, transfer, &cause):
         return True
     job.stumbled = core.now

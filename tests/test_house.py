@@ -157,6 +157,9 @@ def test_only_the_reactor_knows_libcurl():
             "transfer.pxi",
             "endings.pxi",
             "schedule.pxi",
+            "pacing.pxi",
+            "sources.pxi",
+            "tail.pxi",
             "curl_compat.h",
             "README.md",
         }:

@@ -193,7 +193,7 @@ def test_copies_and_pickles():
 
 
 def test_limit():
-    assert Options().limit == 16
+    assert Options().limit == 32
     assert Options(connections=3).limit == 3
 
 

@@ -34,10 +34,10 @@ def test_what_a_good_server_offers(cli, origin, name, tmp_path):
     assert lines["etag"].endswith('" (strong)')
     assert lines["last-modified"].endswith("GMT")
     assert lines["digest"].startswith("repr-digest: sha-256=:")
-    assert lines["connections"] == "16"
+    assert lines["connections"] == "32"
     assert lines["parts"].startswith("4.0 MiB first, then ")
     assert lines["requests"].startswith("about ")
-    assert "up to 16 connections" in lines["why"]
+    assert "up to 32 connections" in lines["why"]
     assert list(tmp_path.iterdir()) == []
     asked = [record for record in origin.log(name).requests if record.status == 206]
     assert [record.asked for record in asked] == [(0, 1)]
@@ -52,7 +52,7 @@ def test_what_a_good_server_offers(cli, origin, name, tmp_path):
         ({"size": 64 * MIB, "etag": "weak"}, ("-x", "3"), {"connections": "3"}, "up to 3"),
         ({"size": 64 * MIB, "etag": "none", "last_modified": False}, ("-x", "1"),
          {"etag": "none", "last-modified": "none", "connections": "1", "digest": "none stated"}, "one connection"),
-        ({"size": 64 * MIB}, ("--part-size", "8MiB"), {"requests": "about 8"}, "up to 16"),
+        ({"size": 64 * MIB}, ("--part-size", "8MiB"), {"requests": "about 8"}, "up to 32"),
         ({"size": 9 * MIB, "ranges": False, "length": "chunked"}, (), {"size": "unknown"}, "how long"),
     ],
 )  # fmt: skip

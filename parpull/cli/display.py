@@ -173,7 +173,11 @@ def readable(event: Event) -> str | None:
             return f"attempt {data.attempt} failed: {data.error}; again in {data.delay:.1f} s"
         case "warned":
             return f"warning: {data.message}"
-        case "finished":
+        case "adapted":
+            why = "grew" if data.why == "grow" else data.why
+            rate = f"{human_rate(data.rate)}, " if data.rate else ""
+            return f"connections {data.before} -> {data.after}: {rate}{why}"
+        case "finished" | "traced":
             return None
     return event.kind
 
@@ -238,8 +242,8 @@ class Json(Display):
         self._fd = fd
 
     def event(self, item: Item, event: Event) -> None:
-        """Print it; the end is for finished() to tell."""
-        if event.kind != "finished":
+        """Print it; the end is for finished() to tell, and the steps for a trace."""
+        if event.kind not in ("finished", "traced"):
             self._write(item, event.as_dict())
 
     def finished(self, item: Item) -> None:

@@ -20,7 +20,7 @@ from ..journal import SUFFIX
 from .display import choose
 from .items import fetch_sums, items_of, prove_by, read_sums
 from .outcome import Item, UsageError, exit_code, say, write_out
-from .parser import CODES, Refuse, add_network, add_telling, options_of, seconds
+from .parser import CODES, add_network, add_telling, options_of, seconds
 from .stop import Signals, Stopped
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..download import Download
     from ..events import Event
     from ..options import OptionFields, Options
+    from ..trace import Trace
     from .display import Display
     from .parser import Arguments, Parser
 
@@ -50,15 +51,6 @@ examples:
   parpull -i list.txt --checksum-file SHA256SUMS  all of a list, proven
 
 {CODES}"""
-# What is to come, and what other tools mean by it: (options…, nargs, what, hint).
-REFUSED = (
-    (
-        "--limit-rate", "?", "limiting the rate is not there yet",
-        "fewer connections (-x 1) take less of the wire",
-    ),
-    ("--mirror", "?", "mirrors are not there yet", "give the best address alone"),
-    ("--trace", "?", "a trace is not there yet", "-v tells of redirects and retries, --json of every event"),
-)  # fmt: skip
 TICK = 0.1  # seconds; also how long a signal may wait where a lock can't be interrupted
 
 
@@ -68,6 +60,9 @@ def add(parser: Parser) -> None:
     what.add_argument("urls", nargs="*", metavar="URL", help="http:// or https:// address")
     what.add_argument(
         "-i", "--input-file", metavar="FILE", help="URLs, and options of each, as aria2 has them; - is stdin"
+    )
+    what.add_argument(
+        "--mirror", action="append", dest="mirrors", metavar="URL", help="another address of the same object"
     )
     what.add_argument("--checksum", metavar="ALGO=HEX", help="what the bytes must give, e.g. sha256=…")
     what.add_argument("--checksum-file", metavar="FILE", help="checksums by name, as SHA256SUMS has them; or its URL")
@@ -85,9 +80,7 @@ def add(parser: Parser) -> None:
     parser.add_argument_group("how long").add_argument(
         "--max-time", type=seconds, metavar="S", help="give up what is not done after so many seconds"
     )
-    add_telling(parser, json="one event a line on stdout (with -o -: on stderr)")
-    for *names, nargs, refusal, hint in REFUSED:
-        parser.add_argument(*map(str, names), nargs=nargs, action=Refuse, what=refusal, hint=hint)
+    add_telling(parser, json="one event a line on stdout (with -o -: on stderr)", trace=True)
 
 
 def run(args: Arguments) -> int:
@@ -95,8 +88,9 @@ def run(args: Arguments) -> int:
     _check(args)
     options = options_of(args)
     deadline = Deadline(args.max_time)
-    items = items_of(args.urls, args.input_file, args.output, args.directory, options, quiet=args.quiet)
+    items = items_of(args.urls, args.input_file, args.output, args.directory, options, mirrors=args.mirrors or ())
     sums = None if args.checksum_file is None else read_sums(args.checksum_file)
+    trace = None if args.trace is None else _trace(args.trace, items)
     with Signals() as signals:
         try:
             if args.checksum_file is not None:
@@ -111,7 +105,7 @@ def run(args: Arguments) -> int:
             display = choose(
                 items, quiet=args.quiet, verbose=args.verbose, json=args.json, to_stdout=args.output == "-"
             )
-            _fetch(items, options, display, signals, deadline)
+            _fetch(items, options, display, signals, deadline, trace)
         except Stopped as stopped:
             if not args.quiet:
                 kept = any(_is_kept(item) for item in items)
@@ -120,6 +114,9 @@ def run(args: Arguments) -> int:
             return stopped.code
         except BrokenPipeError:  # who read --json has left
             return exit_code(BrokenPipeError())
+        finally:
+            if trace is not None:
+                trace.close(lambda message: say(f"parpull: warning: {message}"))
     return next((exit_code(item.error) for item in items if item.error is not None), 0)
 
 
@@ -132,6 +129,10 @@ def _is_kept(item: Item) -> bool:
 
 def _check(args: Arguments) -> None:
     """What the arguments say of each other."""
+    if args.trace == "-":
+        raise UsageError("--trace has no standard output: that is for data only", "--trace FILE")
+    if args.trace is not None and (not args.trace or "://" in args.trace):
+        raise UsageError("--trace names no file", "--trace FILE, and the URL behind it")
     if not args.urls and args.input_file is None:
         say(f"usage: {USAGE}")
         raise UsageError("no URL given", "parpull -h lists the options")
@@ -168,6 +169,19 @@ def _check(args: Arguments) -> None:
         raise UsageError("-d names no folder", "-d DIR; leave it out for the current one")
     if args.quiet and args.verbose:
         raise UsageError("-q and -v contradict each other", "give one of them")
+
+
+def _trace(path: str, items: list[Item]) -> Trace:
+    """The file of --trace, open before any request."""
+    from ..trace import Trace
+
+    real = os.path.realpath(path)
+    for item in items:
+        if item.path is not None and real in (
+            os.path.realpath(item.path) + end for end in ("", SUFFIX, SUFFIX + "-part")
+        ):
+            raise UsageError(f"--trace {path} is where the object goes", "name another file")
+    return Trace(path)
 
 
 class Deadline:
@@ -229,7 +243,14 @@ def _fetch_whole(url: str, options: Options, signals: Signals, deadline: Deadlin
         client.close()
 
 
-def _fetch(items: list[Item], options: Options, display: Display, signals: Signals, deadline: Deadline) -> None:
+def _fetch(
+    items: list[Item],
+    options: Options,
+    display: Display,
+    signals: Signals,
+    deadline: Deadline,
+    trace: Trace | None,
+) -> None:
     """Fetch all; afterwards each item has its end, or an exception is under way and
     nothing runs any more."""
     inbox: Inbox = SimpleQueue()
@@ -237,7 +258,7 @@ def _fetch(items: list[Item], options: Options, display: Display, signals: Signa
     try:
         under_way = 0
         for item in items:
-            _submit(client, item, inbox)
+            _submit(client, item, inbox, trace)
             if item.download is None:
                 display.finished(item)
             else:
@@ -258,18 +279,25 @@ def _fetch(items: list[Item], options: Options, display: Display, signals: Signa
         client.close()  # cancels what still runs, removes what can't be gone on from
 
 
-def _submit(client: Client, item: Item, inbox: Inbox) -> None:
+def _submit(client: Client, item: Item, inbox: Inbox, trace: Trace | None) -> None:
     def tell(event: Event) -> None:
-        inbox.put((item, event))
+        if trace is not None:
+            trace.hear(event, item.number)  # at once: it is told by the time it is heard
+        if event.kind != "traced":
+            inbox.put((item, event))
 
     def ended(_: Download) -> None:
         inbox.put((item, None))
 
     own: OptionFields = {"on_event": tell}
+    if trace is not None:
+        own["trace"] = True
     if item.checksum is not None:
         own["checksum"] = item.checksum
     if item.headers is not None:
         own["headers"] = item.headers
+    if item.mirrors:
+        own["mirrors"] = item.mirrors
     try:
         _make_folder(item)
         item.download = client.submit(item.url, item.path, **own)

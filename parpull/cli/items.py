@@ -14,7 +14,7 @@ from ..files import default_name
 from ..sources import origin_of, resolve
 from . import VERBS
 from .lists import Entry, find_sum, parse_list, parse_sums, text_of
-from .outcome import Item, UsageError, say
+from .outcome import Item, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +28,25 @@ MAX_LIST = 16 << 20  # bytes of a list; nobody writes a larger one
 
 
 def items_of(
-    urls: Sequence[str], listed: str | None, output: str | None, directory: str | None, options: Options, *, quiet: bool
+    urls: Sequence[str],
+    listed: str | None,
+    output: str | None,
+    directory: str | None,
+    options: Options,
+    *,
+    mirrors: Sequence[str] = (),
 ) -> list[Item]:
-    """The objects of the command line, then those of the list."""
+    """The objects of the command line, then those of the list. mirrors: of the only one."""
     if options.checksum:
         parse_checksum(options.checksum)
-    entries = [Entry(url, "", 0) for url in urls]
+    entries = [Entry(url, "", tuple(mirrors)) for url in urls]
     if listed is not None:
-        entries += _read_list(listed, quiet=quiet)
+        entries += _read_list(listed)
+    if mirrors and len(entries) > 1:
+        raise UsageError(
+            "--mirror is of one object, and here are several",
+            "in a list (-i) the mirrors stand behind their address, after a tab",
+        )
     items: list[Item] = []
     taken: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
@@ -53,18 +64,14 @@ def items_of(
                     f"give each a name of its own: {'out=NAME in the list' if entry.where else 'one by one, -o FILE'}",
                 )
             taken[place] = redact(entry.url)
-        item.checksum, item.headers = entry.checksum, headers
+        item.checksum, item.headers, item.mirrors = entry.checksum, headers, entry.mirrors
         items.append(item)
     return items
 
 
-def _read_list(listed: str, *, quiet: bool) -> list[Entry]:
+def _read_list(listed: str) -> list[Entry]:
     name = "standard input" if listed == "-" else listed
-    entries = parse_list(text_of(_read(listed, name), name), name)
-    dropped = next((entry for entry in entries if entry.mirrors), None)
-    if dropped is not None and not quiet:
-        say(f"parpull: warning: {dropped.where}: mirrors are not there yet; of several addresses the first is used")
-    return entries
+    return parse_list(text_of(_read(listed, name), name), name)
 
 
 def _read(path: str, name: str) -> bytes:

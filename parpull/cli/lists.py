@@ -30,12 +30,12 @@ ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 
 class Entry:
-    """One object of a list. where: FILE:LINE of its address; mirrors: how many
-    addresses more its line had."""
+    """One object of a list. where: FILE:LINE of its address; mirrors: its
+    other addresses, behind tabs."""
 
     __slots__ = ("checksum", "directory", "headers", "mirrors", "out", "url", "where")
 
-    def __init__(self, url: str, where: str, mirrors: int) -> None:
+    def __init__(self, url: str, where: str, mirrors: tuple[str, ...]) -> None:
         self.url = url
         self.where = where
         self.mirrors = mirrors
@@ -68,7 +68,7 @@ def parse_list(text: str, name: str) -> list[Entry]:
                 raise UsageError(f"{where}: the address holds control characters")
             if "://" not in url:
                 raise UsageError(f"{where}: this is no URL", "one URL a line; its options below it, indented")
-            entries.append(Entry(url, where, sum(map(bool, mirrors))))
+            entries.append(Entry(url, where, tuple(filter(None, mirrors))))
         elif line.strip().startswith("#"):
             continue
         elif not entries:

@@ -58,7 +58,7 @@ class Item:
 
     number: its place on the command line, from 1. path: where it goes, None for
     stdout. folder: what is made if it does not exist. checksum, headers: its own, None
-    for those of the run. At the end `error` is set, or `blob`; `ended` is the event
+    for those of the run. mirrors: its other addresses. At the end `error` is set, or `blob`; `ended` is the event
     that told."""
 
     def __init__(
@@ -71,6 +71,7 @@ class Item:
         folder: str | None = None,
         checksum: str | None = None,
         headers: Sequence[str] | None = None,
+        mirrors: Sequence[str] = (),
     ) -> None:
         self.number = number
         self.url = url
@@ -79,6 +80,7 @@ class Item:
         self.folder = folder
         self.checksum = checksum
         self.headers = headers
+        self.mirrors = mirrors
         self.download: Download | None = None
         self.ended: Finished | None = None
         self.blob: Blob | None = None
@@ -148,6 +150,8 @@ def _as_flag(found: re.Match[str]) -> str:
 FLAGS = {
     "connections": "-x",
     "part_size": "--part-size",
+    "limit_rate": "--limit-rate",
+    "mirrors": "--mirror",
     "checksum": "--checksum",
     "retries": "--retry",
     "headers": "-H",

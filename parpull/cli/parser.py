@@ -32,11 +32,10 @@ exit codes: 0 ok, 1 transfer failed, 2 usage, 3 not found, 4 access denied,
 """
 # What argparse has read and Options takes, by one name.
 FIELDS = (
-    "connections", "part_size", "checksum", "overwrite", "retries", "headers", "auth", "netrc",
+    "connections", "part_size", "limit_rate", "checksum", "overwrite", "retries", "headers", "auth", "netrc",
     "cookies", "proxy", "noproxy", "ca_file", "cert", "key",
 )  # fmt: skip
 
-NO_LIMIT = "there is no limit yet; fewer connections (-x 1) take less of the wire"
 # What other tools' options are called here; looked up when argparse does not know one.
 # A hint that names an option which the verb does not have is not given.
 ELSEWHERE = {
@@ -81,8 +80,8 @@ ELSEWHERE = {
     "--max-tries": "write --retry N",
     "--connect-timeout": "the variable PARPULL_CONNECT_TIMEOUT holds the seconds",
     "--timeout": "write --max-time S for the whole run; PARPULL_STALL_TIMEOUT is for silence",
-    "--rate-limit": NO_LIMIT,
-    "--limit": NO_LIMIT,
+    "--rate-limit": "write --limit-rate RATE",
+    "--limit": "write --limit-rate RATE",
     "--force": "write --overwrite",
     "--sha256": "write --checksum sha256=HEX",
 }
@@ -366,6 +365,12 @@ def add_network(parser: Parser) -> None:
         help="bytes of one range, e.g. 8MiB (default: measured)",
     )
     how.add_argument(
+        "--limit-rate",
+        type=size_of("--limit-rate"),
+        metavar="RATE",
+        help="bytes per second of all objects together, e.g. 10M",
+    )
+    how.add_argument(
         "--retry", type=_retries, dest="retries", metavar="N", help="failures in a row before giving up (default: 10)"
     )
     how.add_argument("-L", "--location", action="store_true", help="follow redirects (always on)")
@@ -391,8 +396,10 @@ def add_network(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def add_telling(parser: Parser, *, quiet: bool = True, verbose: bool = True, json: str | None = None) -> None:
-    """-q, -v, --json (with this help text) as far as the verb has them; -V, -h."""
+def add_telling(
+    parser: Parser, *, quiet: bool = True, verbose: bool = True, json: str | None = None, trace: bool = False
+) -> None:
+    """-q, -v, --json (with this help text), --trace as far as the verb has them; -V, -h."""
     tell = parser.add_argument_group("what to tell")
     if quiet:
         tell.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -400,5 +407,7 @@ def add_telling(parser: Parser, *, quiet: bool = True, verbose: bool = True, jso
         tell.add_argument("-v", "--verbose", action="store_true", help="also redirects, retries, addresses")
     if json is not None:
         tell.add_argument("--json", action="store_true", help=json)
+    if trace:
+        tell.add_argument("--trace", metavar="FILE", help="write what each connection does, for Perfetto")
     tell.add_argument("-V", "--version", action=_Version, nargs=0, help="the version")
     tell.add_argument("-h", "--help", action=_Help, nargs=0, help="this text")
