@@ -1,0 +1,338 @@
+"""The controller: how many connections one transfer should have.
+
+Pure. It is told the bytes received and returns a number; it knows no libcurl, no
+clock and no randomness. All connections share one path, so it asks one question only:
+does the goodput of the *whole* transfer grow with their number?
+
+1. **Search.** Measure the number we start with (BASE), then TRY others: double while
+   it gains, then halve while nothing is lost, then bisect between what is known to be
+   too few (`low`) and too many (`high`): goodput first, thrift last.
+2. **Hold.** Keep the best. After 10, 20, 40 s one probe, by turns for half as many more
+   and for a quarter fewer: the pause doubles as long as nothing changes. When goodput
+   falls and stays low, search again, downwards first; when it rises, probe at once.
+3. **Refused.** Every refused connection costs its place, down to what is working; one
+   more is tried after 10 s, 20 s, 40 s.
+
+A gain has to be a quarter of what the added connections would bring if nothing were in
+their way; a loss is one when more than a fifth of what the missing ones would bring is
+lost. So among numbers of equal goodput the smaller stays.
+
+How it measures: not before the connections have come or gone, and the new ones have
+had their handshake and slow start; then over pieces of 0.2 s, two at least, more while
+the answer is in doubt. While one piece differs much from the one before, something is
+still ramping up or down: the window slides on.
+
+Nothing here locks. The reactor thread alone calls it.
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopped, suspended
+cdef double PIECE = 0.2          # seconds; the unit of measurement
+cdef int PIECES = 2              # in a window, at least
+cdef int PIECES_IN_DOUBT = 6     # at most
+cdef int PIECES_HELD = 5         # in a window of HOLD
+cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
+cdef double PATIENCE = 1.6       # seconds that a ramp is waited for
+cdef double DRAIN = 3.0          # seconds that connections are waited for to come or go
+cdef double SETTLE_MAX = 3.0
+cdef double GAIN_SHARE = 0.25    # of the ideal gain: enough to keep more
+cdef double LOSS_SHARE = 0.2     # of the ideal loss: enough not to keep fewer
+cdef double DOUBT_SHARE = 0.15   # this near to either, look longer
+cdef double PROPORTIONAL = 0.7   # of the ideal: below that number there is nothing to save
+cdef double NOISE = 0.1          # relative; what may differ between two windows of the same
+cdef double FALLEN = 0.8         # of what is expected, WINDOWS times in a row
+cdef double RISEN = 1.12
+cdef int WINDOWS = 3
+cdef double SMOOTH = 0.2         # weight of a new window while held
+cdef double FIRST_PAUSE = 10.0   # seconds
+cdef double LONGEST_PAUSE = 80.0
+
+
+cdef void control_init(Controller* c, int start, int cap) noexcept nogil:
+    memset(c, 0, sizeof(Controller))
+    c.cap = max(cap, 1)
+    c.target = min(max(start, 1), c.cap)
+    c.why = START
+    c.searching = True
+    c.interval = FIRST_PAUSE
+    c.retry_after = FIRST_PAUSE
+    c.last = -1.0
+    c.ramp = -1.0
+    base(c)
+
+
+cdef inline void want(Controller* c, int target, Why why) noexcept nogil:
+    """Change the number, and forget what was being measured."""
+    if target != c.target:
+        c.target = target
+        c.why = why
+        c.changed = c.clock
+    c.open = False
+    c.opened = -1.0
+
+
+cdef inline void base(Controller* c) noexcept nogil:
+    c.phase = BASE
+    c.best = c.target
+    c.low = c.high = 0
+    want(c, c.target, c.why)
+
+
+cdef inline void hold(Controller* c, Why why) noexcept nogil:
+    c.phase = HOLD
+    c.searching = c.downwards = False
+    c.below = c.above = 0
+    c.probe_at = c.clock + c.interval
+    want(c, c.best, why)
+
+
+cdef inline int top(const Controller* c) noexcept nogil:
+    return min(c.ceiling, c.cap) if c.ceiling > 0 else c.cap
+
+
+cdef int candidate(const Controller* c) noexcept nogil:
+    """The next number that a search tries; 0: nothing is left to try."""
+    if c.downwards and c.low == 0 and c.best > 1:
+        return c.best // 2
+    if c.high == 0 and c.best < top(c):
+        return min(2 * c.best, top(c))
+    if c.low == 0 and c.best > 1:
+        return c.best // 2
+    if c.high - c.best > 1 and 3 * c.high > 4 * c.best:
+        return (c.best + c.high) // 2
+    if c.low > 0 and c.best - c.low > 1 and 3 * c.best > 4 * c.low:
+        return (c.best + c.low + 1) // 2
+    return 0
+
+
+cdef void go_on(Controller* c, bint gained) noexcept nogil:
+    """After BASE or a TRY: the next try, or hold what is best."""
+    cdef Why why = GAIN if gained else NO_GAIN
+    cdef int n = candidate(c) if c.searching else 0
+    if n == 0:
+        hold(c, why)
+        return
+    if c.phase == BASE:
+        why = FELL if c.downwards else GROW if n > c.best else PROBE
+    c.phase = TRY
+    want(c, n, why)
+
+
+cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noexcept nogil:
+    """Compare `target` with `best`. False: in doubt, and there is time to look longer."""
+    cdef int n = c.target, before = c.best
+    cdef double x = <double>n / before - 1, y = rate / c.best_rate - 1 if c.best_rate > 0 else 0.0, needed
+    cdef bint good
+    if n > before:
+        needed = GAIN_SHARE * x
+        # Less than before is a collapse, or a dip that passes.
+        if patient and (abs(y - needed) < DOUBT_SHARE * x or y < -NOISE):
+            return False
+        good = y > needed
+    else:
+        needed = LOSS_SHARE * x
+        # More is lost than has been taken away: a dip that passes?
+        if patient and (abs(y - needed) < -DOUBT_SHARE * x or y < x - NOISE):
+            return False
+        good = y > needed
+    if good:
+        c.best = n
+        if n > before:
+            # More than the ideal: what it was compared with was measured in a dip.
+            c.low = 0 if y > 1.3 * x + NOISE else n if y > PROPORTIONAL * x else before
+        else:
+            c.high = before
+    elif n > before:
+        c.high = n
+    else:
+        c.low = before if y < PROPORTIONAL * x else n
+    if abs(y) <= NOISE and n != before:
+        # Two numbers that give the same: two measurements of one thing.
+        c.best_rate += (rate - c.best_rate) * seconds / (seconds + c.best_seconds)
+        c.best_seconds += seconds
+    elif good:
+        c.best_rate = rate
+        c.best_seconds = seconds
+    if good:
+        c.searching = True               # a probe that pays begins a search
+        c.interval = FIRST_PAUSE
+        if n > before and c.ceiling > 0 and n > c.ceiling:
+            c.ceiling = 0                # it takes more now
+    elif not c.searching:
+        c.interval = min(2 * c.interval, LONGEST_PAUSE)
+    go_on(c, good)
+    return True
+
+
+cdef void probe(Controller* c) noexcept nogil:
+    """Half as many more, or a quarter fewer, by turns; what can't be tried is left out."""
+    cdef int more = min(c.best + max(c.best // 2, 1), c.cap), turn
+    if c.ceiling > 0:
+        more = min(more, c.ceiling if c.clock < c.retry_at else c.ceiling + 1)
+    for turn in range(2):
+        c.probe_down = not c.probe_down
+        if c.probe_down and more > c.best:
+            c.low, c.high = c.best, 0
+            c.phase = TRY
+            want(c, more, PROBE)
+            return
+        if not c.probe_down and c.best > 1:
+            c.low, c.high = 0, c.best
+            c.phase = TRY
+            want(c, c.best - max(c.best // 4, 1), PROBE)
+            return
+    c.probe_at = c.clock + c.interval
+
+
+cdef void watch(Controller* c, double rate, double seconds) noexcept nogil:
+    """One window of HOLD."""
+    if c.best_rate <= 0:
+        c.best_rate = rate
+    c.below = c.below + 1 if rate < FALLEN * c.best_rate else 0
+    c.above = c.above + 1 if rate > RISEN * c.best_rate else 0
+    if c.below >= WINDOWS or c.above >= WINDOWS:
+        c.best_rate = rate
+        c.best_seconds = seconds
+        c.interval = FIRST_PAUSE
+        if c.above >= WINDOWS:
+            c.probe_down = False
+            c.below = c.above = 0
+            probe(c)
+            return
+        c.searching = c.downwards = True
+        base(c)
+        go_on(c, False)
+        return
+    if c.below == 0 and c.above == 0:
+        c.best_rate += (rate - c.best_rate) * SMOOTH
+        c.best_seconds = WINDOWS * seconds
+    if c.clock >= c.probe_at and c.below == 0 and c.above == 0:
+        probe(c)
+
+
+cdef inline void begin(Controller* c, int64_t received) noexcept nogil:
+    c.open = True
+    c.since = c.piece = c.clock
+    c.seen_since = c.seen_piece = received
+    c.piece_rate = -1.0
+    c.pieces = 0
+
+
+cdef int control_tick(Controller* c, double now, int64_t received, int active, bint eager,
+                      double settle) noexcept nogil:
+    """Take in one look at the transfer; return the connections wanted.
+
+    A tick that says nothing (no work for all, a clock that stands or leaps) closes the
+    window and does not advance our own clock."""
+    cdef double passed = now - c.last, waited, one, rate, seconds
+    cdef bint sane = passed > 0 and passed < JUMP and received >= c.seen and eager
+    cdef bint patient
+    c.last = now
+    c.seen = received
+    if not sane:
+        c.open = False
+        return c.target
+    c.clock += passed
+
+    if not c.open:
+        settle = min(settle, SETTLE_MAX) if settle > 0 else 0.0
+        waited = c.clock - c.changed - settle
+        if waited < max(c.ramp, 0.0) or (active != c.target and waited < DRAIN):
+            return c.target
+        begin(c, received)
+        if c.opened < 0:
+            c.opened = c.clock
+        return c.target
+
+    if c.clock - c.piece < PIECE - 0.01:
+        return c.target
+    one = (received - c.seen_piece) / (c.clock - c.piece)
+    patient = c.clock - c.opened < PATIENCE
+    if one <= 0 and (c.phase != TRY or patient):
+        c.open = False                                 # a stall teaches nothing
+        return c.target
+    if c.phase != HOLD and patient and c.piece_rate >= 0 and (
+            one > STEADY * c.piece_rate or c.piece_rate > STEADY * one):
+        c.since = c.piece
+        c.seen_since = c.seen_piece
+        c.pieces = 0
+    c.pieces += 1
+    c.piece = c.clock
+    c.seen_piece = received
+    c.piece_rate = one
+    if c.pieces < (PIECES_HELD if c.phase == HOLD else PIECES):
+        return c.target
+
+    seconds = c.clock - c.since
+    rate = (received - c.seen_since) / seconds
+    if c.phase == TRY:
+        if verdict(c, rate, seconds, c.pieces < PIECES_IN_DOUBT):
+            c.rate = rate
+        return c.target
+    c.rate = rate
+    if c.phase == HOLD:
+        begin(c, received)
+        watch(c, rate, seconds)
+        return c.target
+    if c.ramp < 0:
+        c.ramp = min(c.since - c.opened, PATIENCE)
+    c.best_rate = rate
+    c.best_seconds = seconds
+    go_on(c, False)
+    return c.target
+
+
+cdef int control_refused(Controller* c, double now, int working) noexcept nogil:
+    """A new connection was refused while `working` others deliver: it loses its place."""
+    cdef int left = min(max(working, c.target - 1, 1), c.target)
+    cdef bint retried = c.phase == TRY and not c.searching and c.ceiling > 0 and c.target > c.ceiling
+    if retried:
+        c.retry_after = min(2 * c.retry_after, LONGEST_PAUSE)
+        c.interval = min(2 * c.interval, LONGEST_PAUSE)
+    c.ceiling = left
+    c.retry_at = c.clock + c.retry_after
+    if c.searching:
+        want(c, left, REFUSED_)
+        base(c)
+    else:
+        c.best = min(c.best, left)
+        hold(c, REFUSED_)
+    return c.target
+
+
+cdef tuple WHYS = ("start", "grow", "gain", "no gain", "fell", "probe", "refused")
+
+
+cdef class Climber:
+    """One Controller, for tests: each method is the C function of that name."""
+    cdef Controller c
+
+    def __cinit__(self, int start=8, int cap=32):
+        control_init(&self.c, start, cap)
+
+    def tick(self, double now, int64_t received, int active, bint eager=True, double settle=0.0):
+        return control_tick(&self.c, now, received, active, eager, settle)
+
+    def refused(self, double now, int working):
+        return control_refused(&self.c, now, working)
+
+    @property
+    def target(self):
+        return self.c.target
+
+    @property
+    def why(self):
+        return WHYS[<int>self.c.why]
+
+    @property
+    def rate(self):
+        return self.c.rate
+
+    @property
+    def best_rate(self):
+        return self.c.best_rate
+
+    @property
+    def holding(self):
+        return self.c.phase == HOLD
