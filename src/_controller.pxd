@@ -47,9 +47,11 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     int64_t seen
     double clock
     double changed          # when `target` changed
+    bint grew               # … upwards: new connections have to get going
     double ramp             # seconds from a first byte to full speed (TCP slow start); < 0: unknown
     # The window that is open, and its newest piece
     bint open
+    bint ramping            # … while new connections are not at full speed yet
     double opened           # when the first window after a change was
     double since
     int64_t seen_since

@@ -31,6 +31,7 @@ cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopp
 cdef double PIECE = 0.2          # seconds; the unit of measurement
 cdef int PIECES = 2              # in a window, at least
 cdef int PIECES_IN_DOUBT = 6     # at most
+cdef int PIECES_OF_COLLAPSE = 3
 cdef int PIECES_HELD = 5         # in a window of HOLD
 cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
 cdef double PATIENCE = 1.6       # seconds that a ramp is waited for
@@ -41,6 +42,7 @@ cdef double LOSS_SHARE = 0.2     # of the ideal loss: enough not to keep fewer
 cdef double DOUBT_SHARE = 0.15   # this near to either, look longer
 cdef double PROPORTIONAL = 0.7   # of the ideal: below that number there is nothing to save
 cdef double NOISE = 0.1          # relative; what may differ between two windows of the same
+cdef double COLLAPSED = 0.7      # of what fewer gave
 cdef double FALLEN = 0.8         # of what is expected, WINDOWS times in a row
 cdef double RISEN = 1.12
 cdef int WINDOWS = 3
@@ -54,7 +56,7 @@ cdef void control_init(Controller* c, int start, int cap) noexcept nogil:
     c.cap = max(cap, 1)
     c.target = min(max(start, 1), c.cap)
     c.why = START
-    c.searching = True
+    c.searching = c.grew = True
     c.interval = FIRST_PAUSE
     c.retry_after = FIRST_PAUSE
     c.last = -1.0
@@ -65,6 +67,7 @@ cdef void control_init(Controller* c, int start, int cap) noexcept nogil:
 cdef inline void want(Controller* c, int target, Why why) noexcept nogil:
     """Change the number, and forget what was being measured."""
     if target != c.target:
+        c.grew = target > c.target
         c.target = target
         c.why = why
         c.changed = c.clock
@@ -140,7 +143,7 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
         c.best = n
         if n > before:
             # More than the ideal: what it was compared with was measured in a dip.
-            c.low = 0 if y > 1.3 * x + NOISE else n if y > PROPORTIONAL * x else before
+            c.low = 0 if y > 1.5 * x + NOISE else n if y > PROPORTIONAL * x else before
         else:
             c.high = before
     elif n > before:
@@ -166,23 +169,22 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
 
 
 cdef void probe(Controller* c) noexcept nogil:
-    """Half as many more, or a quarter fewer, by turns; what can't be tried is left out."""
-    cdef int more = min(c.best + max(c.best // 2, 1), c.cap), turn
+    """Half as many more, or a quarter fewer, by turns. What can't be tried is left out."""
+    cdef int more = min(c.best + max(c.best // 2, 1), c.cap)
     if c.ceiling > 0:
         more = min(more, c.ceiling if c.clock < c.retry_at else c.ceiling + 1)
-    for turn in range(2):
-        c.probe_down = not c.probe_down
-        if c.probe_down and more > c.best:
-            c.low, c.high = c.best, 0
-            c.phase = TRY
-            want(c, more, PROBE)
-            return
-        if not c.probe_down and c.best > 1:
-            c.low, c.high = 0, c.best
-            c.phase = TRY
-            want(c, c.best - max(c.best // 4, 1), PROBE)
-            return
-    c.probe_at = c.clock + c.interval
+    c.probe_down = not c.probe_down
+    if c.probe_down and more > c.best:
+        c.low, c.high = c.best, 0
+        c.phase = TRY
+        want(c, more, PROBE)
+    elif not c.probe_down and c.best > 1:
+        c.low, c.high = 0, c.best
+        c.phase = TRY
+        want(c, c.best - max(c.best // 4, 1), PROBE)
+    else:
+        c.probe_at = c.clock + c.interval
+        c.interval = min(2 * c.interval, LONGEST_PAUSE)
 
 
 cdef void watch(Controller* c, double rate, double seconds) noexcept nogil:
@@ -227,7 +229,7 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
     window and does not advance our own clock."""
     cdef double passed = now - c.last, waited, one, rate, seconds
     cdef bint sane = passed > 0 and passed < JUMP and received >= c.seen and eager
-    cdef bint patient
+    cdef bint patient, ramping
     c.last = now
     c.seen = received
     if not sane:
@@ -235,17 +237,23 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
         return c.target
     c.clock += passed
 
+    settle = min(settle, SETTLE_MAX) if settle > 0 and c.grew else 0.0
+    waited = c.clock - c.changed - settle
+    ramping = c.grew and c.phase != BASE and waited < max(c.ramp, 2 * settle)
     if not c.open:
-        settle = min(settle, SETTLE_MAX) if settle > 0 else 0.0
-        waited = c.clock - c.changed - settle
-        if waited < max(c.ramp, 0.0) or (active != c.target and waited < DRAIN):
+        if waited < 0 or (active != c.target and waited < DRAIN):
             return c.target
         begin(c, received)
+        c.ramping = ramping
         if c.opened < 0:
             c.opened = c.clock
         return c.target
 
     if c.clock - c.piece < PIECE - 0.01:
+        return c.target
+    if c.ramping and not ramping:
+        begin(c, received)
+        c.ramping = False
         return c.target
     one = (received - c.seen_piece) / (c.clock - c.piece)
     patient = c.clock - c.opened < PATIENCE
@@ -266,6 +274,12 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
 
     seconds = c.clock - c.since
     rate = (received - c.seen_since) / seconds
+    if ramping:
+        # Too early to say what is gained; not, that most is lost.
+        if c.phase == TRY and c.pieces >= PIECES_OF_COLLAPSE and rate < COLLAPSED * c.best_rate:
+            c.rate = rate
+            verdict(c, rate, seconds, False)
+        return c.target
     if c.phase == TRY:
         if verdict(c, rate, seconds, c.pieces < PIECES_IN_DOUBT):
             c.rate = rate

@@ -50,7 +50,7 @@ class Server:
     regimes: tuple[tuple[float, Regime], ...]
     per_ip: int = 1000  # connections it takes; others are refused at once
     noise: float = 0.0
-    dips: tuple[tuple[float, float], ...] = ()  # (second, what is left of the goodput for 1 s)
+    dips: float = 0.0  # what is lost for 1 s, twice: at some time before 5 s and after
     asked: tuple[float, float] = (0.9, 0.8)
     seconds: float = 20.0
 
@@ -74,7 +74,7 @@ def servers() -> list[Server]:
     calm += [steady(f"falling to 40 % beyond {k}", Regime(limit=k, cliff=0.4), asked=hurt) for k in (3, 6, 12, 20)]
     calm += [steady("3 per address", Regime(), per_ip=3)]
     noisy = [replace(server, name=f"{server.name}, noisy", noise=0.2) for server in calm]
-    dipping = [replace(server, name=f"{server.name}, noisy, dips", dips=((7.0, 0.3),)) for server in noisy]
+    dipping = [replace(server, name=f"{server.name}, dips", dips=0.7) for server in noisy]
     moved = [
         changing("saturating at 5, then 12", Regime(limit=5), Regime(limit=12)),
         changing("saturating at 12, then 5", Regime(limit=12), Regime(limit=5)),
@@ -98,7 +98,7 @@ class Connection:
     accepted: bool
     silent_until: float = 0.0
     block: float = MIB
-    part: float = 16 * MIB
+    part: float = 64 * MIB
 
 
 @dataclass
@@ -117,6 +117,7 @@ def simulate(server: Server, seed: int, *, fixed: int = 0, start: int = 8, cap: 
     handshake = chance.uniform(0.02, 0.2)
     trip = handshake / 2
     knots = [1 + chance.uniform(-server.noise, server.noise) for _ in range(int(server.seconds / 0.3) + 3)]
+    dips = (chance.uniform(1, 5), chance.uniform(5, server.seconds))
     irregular = random.Random(seed + 1)
     climber = Climber(start, cap)
     target = fixed or start
@@ -134,15 +135,16 @@ def simulate(server: Server, seed: int, *, fixed: int = 0, start: int = 8, cap: 
                 target = climber.refused(now, sum(other.accepted and now >= other.ready for other in there))
         while len(there) < target and now >= next_try:
             accepted = sum(one.accepted for one in there) < server.per_ip
-            there.append(Connection(now, now + (handshake + trip if accepted else trip), accepted))
+            first = 64 * MIB * (1 + len(there) % 8) / 8  # they don't stay in step
+            there.append(Connection(now, now + (handshake + trip if accepted else trip), accepted, part=first))
         run.most = max(run.most, len(there))
 
         regime = server.regime(now)
         at_work = [one for one in there if one.accepted and now >= one.ready and now >= one.silent_until]
         able = [min(regime.rate, FIRST / trip * 2 ** min((now - one.ready) / trip, 40)) for one in at_work]
         noise = knots[int(now / 0.3)] + (knots[int(now / 0.3) + 1] - knots[int(now / 0.3)]) * (now / 0.3 % 1)
-        for second, left in server.dips:
-            noise *= left if second <= now < second + 1 else 1
+        if any(second <= now < second + 1 for second in dips):
+            noise *= 1 - server.dips
         ready = sum(one.accepted and now >= one.ready for one in there)
         share = noise * min(regime.total(max(ready, 1)) / max(sum(able), 1), 1) * STEP
         for one, rate in zip(at_work, able, strict=True):
@@ -156,7 +158,7 @@ def simulate(server: Server, seed: int, *, fixed: int = 0, start: int = 8, cap: 
                     there.remove(one)
             if one.part <= 0:
                 one.silent_until = now + trip
-                one.part = max(16 * MIB, 30 * trip * rate)
+                one.part = 64 * MIB
         if now < 5:
             run.early = run.received
 
