@@ -30,6 +30,7 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     int best
     int low
     int high
+    bint hurt               # in this search fewer have brought more
     double best_rate        # what `best` gives, and the seconds it was measured for
     double best_seconds
     # What the server refuses

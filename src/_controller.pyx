@@ -31,10 +31,9 @@ cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopp
 cdef double PIECE = 0.2          # seconds; the unit of measurement
 cdef int PIECES = 2              # in a window, at least
 cdef int PIECES_IN_DOUBT = 6     # at most
-cdef int PIECES_OF_COLLAPSE = 3
 cdef int PIECES_HELD = 5         # in a window of HOLD
 cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
-cdef double PATIENCE = 1.6       # seconds that a ramp is waited for
+cdef double PATIENCE = 2.0       # seconds that a ramp is waited for
 cdef double DRAIN = 3.0          # seconds that connections are waited for to come or go
 cdef double SETTLE_MAX = 3.0
 cdef double GAIN_SHARE = 0.25    # of the ideal gain: enough to keep more
@@ -79,6 +78,7 @@ cdef inline void base(Controller* c) noexcept nogil:
     c.phase = BASE
     c.best = c.target
     c.low = c.high = 0
+    c.hurt = False
     want(c, c.target, c.why)
 
 
@@ -97,11 +97,11 @@ cdef inline int top(const Controller* c) noexcept nogil:
 cdef int candidate(const Controller* c) noexcept nogil:
     """The next number that a search tries; 0: nothing is left to try."""
     if c.downwards and c.low == 0 and c.best > 1:
-        return c.best // 2
+        return (c.best + 1) // 2 if c.best > 2 else 1
     if c.high == 0 and c.best < top(c):
         return min(2 * c.best, top(c))
-    if c.low == 0 and c.best > 1:
-        return c.best // 2
+    if c.low == 0 and c.best > (1 if c.hurt else 2):
+        return (c.best + 1) // 2
     if c.high - c.best > 1 and 3 * c.high > 4 * c.best:
         return (c.best + c.high) // 2
     if c.low > 0 and c.best - c.low > 1 and 3 * c.best > 4 * c.low:
@@ -123,20 +123,20 @@ cdef void go_on(Controller* c, bint gained) noexcept nogil:
 
 
 cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noexcept nogil:
-    """Compare `target` with `best`. False: in doubt, and there is time to look longer."""
+    """Compare `target` with `best`. False: in doubt, and there is time to look longer.
+
+    That goodput has gone down is always doubted at first: perhaps the path has a dip."""
     cdef int n = c.target, before = c.best
     cdef double x = <double>n / before - 1, y = rate / c.best_rate - 1 if c.best_rate > 0 else 0.0, needed
     cdef bint good
     if n > before:
         needed = GAIN_SHARE * x
-        # Less than before is a collapse, or a dip that passes.
         if patient and (abs(y - needed) < DOUBT_SHARE * x or y < -NOISE):
             return False
         good = y > needed
     else:
         needed = LOSS_SHARE * x
-        # More is lost than has been taken away: a dip that passes?
-        if patient and (abs(y - needed) < -DOUBT_SHARE * x or y < x - NOISE):
+        if patient and (abs(y - needed) < -DOUBT_SHARE * x or y < needed):
             return False
         good = y > needed
     if good:
@@ -146,6 +146,7 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
             c.low = 0 if y > 1.5 * x + NOISE else n if y > PROPORTIONAL * x else before
         else:
             c.high = before
+            c.hurt = c.hurt or y > NOISE
     elif n > before:
         c.high = n
     else:
@@ -178,7 +179,7 @@ cdef void probe(Controller* c) noexcept nogil:
         c.low, c.high = c.best, 0
         c.phase = TRY
         want(c, more, PROBE)
-    elif not c.probe_down and c.best > 1:
+    elif not c.probe_down and c.best > 2:
         c.low, c.high = 0, c.best
         c.phase = TRY
         want(c, c.best - max(c.best // 4, 1), PROBE)
@@ -252,9 +253,11 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
     if c.clock - c.piece < PIECE - 0.01:
         return c.target
     if c.ramping and not ramping:
-        begin(c, received)
         c.ramping = False
-        return c.target
+        if not c.pieces or (c.seen_piece - c.seen_since) >= COLLAPSED * c.best_rate * (c.piece - c.since):
+            begin(c, received)
+            c.opened = c.clock
+            return c.target
     one = (received - c.seen_piece) / (c.clock - c.piece)
     patient = c.clock - c.opened < PATIENCE
     if one <= 0 and (c.phase != TRY or patient):
@@ -276,7 +279,7 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
     rate = (received - c.seen_since) / seconds
     if ramping:
         # Too early to say what is gained; not, that most is lost.
-        if c.phase == TRY and c.pieces >= PIECES_OF_COLLAPSE and rate < COLLAPSED * c.best_rate:
+        if c.phase == TRY and c.pieces >= PIECES_IN_DOUBT and rate < COLLAPSED * c.best_rate:
             c.rate = rate
             verdict(c, rate, seconds, False)
         return c.target
