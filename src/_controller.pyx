@@ -30,10 +30,10 @@ from libc.string cimport memset
 cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopped, suspended
 cdef double PIECE = 0.2          # seconds; the unit of measurement
 cdef int PIECES = 2              # in a window, at least
-cdef int PIECES_IN_DOUBT = 6     # at most
+cdef double DOUBT = 1.2          # seconds that are taken when it is near, or less than before
 cdef int PIECES_HELD = 5         # in a window of HOLD
 cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
-cdef double PATIENCE = 2.0       # seconds that a ramp is waited for
+cdef double PATIENCE = 3.0       # seconds that a ramp is waited for
 cdef double DRAIN = 3.0          # seconds that connections are waited for to come or go
 cdef double SETTLE_MAX = 3.0
 cdef double GAIN_SHARE = 0.25    # of the ideal gain: enough to keep more
@@ -104,7 +104,7 @@ cdef int candidate(const Controller* c) noexcept nogil:
         return (c.best + 1) // 2
     if c.high - c.best > 1 and 3 * c.high > 4 * c.best:
         return (c.best + c.high) // 2
-    if c.low > 0 and c.best - c.low > 1 and 3 * c.best > 4 * c.low:
+    if c.low > 0 and c.best - c.low > 1 and 2 * c.best > 3 * c.low:
         return (c.best + c.low + 1) // 2
     return 0
 
@@ -150,7 +150,10 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
     elif n > before:
         c.high = n
     else:
+        # In proportion: there is nothing to save. Much less: they share a limit, so more bring nothing.
         c.low = before if y < PROPORTIONAL * x else n
+        if c.high > 0 and y > 0.5 * x:
+            c.high = before + 1
     if abs(y) <= NOISE and n != before:
         # Two numbers that give the same: two measurements of one thing.
         c.best_rate += (rate - c.best_rate) * seconds / (seconds + c.best_seconds)
@@ -279,12 +282,12 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
     rate = (received - c.seen_since) / seconds
     if ramping:
         # Too early to say what is gained; not, that most is lost.
-        if c.phase == TRY and c.pieces >= PIECES_IN_DOUBT and rate < COLLAPSED * c.best_rate:
+        if c.phase == TRY and c.clock - c.opened >= DOUBT and rate < COLLAPSED * c.best_rate:
             c.rate = rate
             verdict(c, rate, seconds, False)
         return c.target
     if c.phase == TRY:
-        if verdict(c, rate, seconds, c.pieces < PIECES_IN_DOUBT):
+        if verdict(c, rate, seconds, c.clock - c.opened < DOUBT):
             c.rate = rate
         return c.target
     c.rate = rate
