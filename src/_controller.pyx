@@ -34,6 +34,7 @@ cdef double DOUBT = 1.2          # seconds that are taken when it is near, or le
 cdef int PIECES_HELD = 5         # in a window of HOLD
 cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
 cdef double PATIENCE = 3.0       # seconds that a ramp is waited for
+cdef int FALLS = 2               # dips in one window that are waited for
 cdef double DRAIN = 3.0          # seconds that connections are waited for to come or go
 cdef double SETTLE_MAX = 3.0
 cdef double GAIN_SHARE = 0.25    # of the ideal gain: enough to keep more
@@ -42,9 +43,10 @@ cdef double DOUBT_SHARE = 0.15   # this near to either, look longer
 cdef double PROPORTIONAL = 0.7   # of the ideal: below that number there is nothing to save
 cdef double NOISE = 0.1          # relative; what may differ between two windows of the same
 cdef double COLLAPSED = 0.7      # of what fewer gave
-cdef double FALLEN = 0.8         # of what is expected, WINDOWS times in a row
-cdef double RISEN = 1.12
+cdef double FALLEN = 0.8         # of what is expected, WINDOWS times in a row: longer than a dip
 cdef int WINDOWS = 3
+cdef double RISEN = 1.1
+cdef int WINDOWS_RISEN = 2
 cdef double SMOOTH = 0.2         # weight of a new window while held
 cdef double FIRST_PAUSE = 10.0   # seconds
 cdef double LONGEST_PAUSE = 80.0
@@ -72,6 +74,7 @@ cdef inline void want(Controller* c, int target, Why why) noexcept nogil:
         c.changed = c.clock
     c.open = False
     c.opened = -1.0
+    c.falls = 0
 
 
 cdef inline void base(Controller* c) noexcept nogil:
@@ -84,6 +87,7 @@ cdef inline void base(Controller* c) noexcept nogil:
 
 cdef inline void hold(Controller* c, Why why) noexcept nogil:
     c.phase = HOLD
+    c.fresh = 2 if c.searching else 0
     c.searching = c.downwards = False
     c.below = c.above = 0
     c.probe_at = c.clock + c.interval
@@ -104,7 +108,7 @@ cdef int candidate(const Controller* c) noexcept nogil:
         return (c.best + 1) // 2
     if c.high - c.best > 1 and 3 * c.high > 4 * c.best:
         return (c.best + c.high) // 2
-    if c.low > 0 and c.best - c.low > 1 and 2 * c.best > 3 * c.low:
+    if c.low > 0 and c.best - c.low > 1 and (3 * c.best > 4 * c.low if c.hurt else 2 * c.best > 3 * c.low):
         return (c.best + c.low + 1) // 2
     return 0
 
@@ -149,6 +153,7 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
             c.hurt = c.hurt or y > NOISE
     elif n > before:
         c.high = n
+        c.hurt = c.hurt or y < -NOISE
     else:
         # In proportion: there is nothing to save. Much less: they share a limit, so more bring nothing.
         c.low = before if y < PROPORTIONAL * x else n
@@ -193,15 +198,21 @@ cdef void probe(Controller* c) noexcept nogil:
 
 cdef void watch(Controller* c, double rate, double seconds) noexcept nogil:
     """One window of HOLD."""
+    cdef bint more = False
     if c.best_rate <= 0:
         c.best_rate = rate
     c.below = c.below + 1 if rate < FALLEN * c.best_rate else 0
     c.above = c.above + 1 if rate > RISEN * c.best_rate else 0
-    if c.below >= WINDOWS or c.above >= WINDOWS:
+    if c.fresh > 0:
+        # Less than the search has measured, twice: what it has rejected was judged unfairly.
+        c.fresh = c.fresh - 1 if rate < (1 - NOISE) * c.best_rate else 0
+        more = c.fresh == 0 and rate < (1 - NOISE) * c.best_rate
+    more = more or c.above >= WINDOWS_RISEN
+    if c.below >= WINDOWS or more:
         c.best_rate = rate
         c.best_seconds = seconds
         c.interval = FIRST_PAUSE
-        if c.above >= WINDOWS:
+        if more:
             c.probe_down = False
             c.below = c.above = 0
             probe(c)
@@ -268,6 +279,9 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
         return c.target
     if c.phase != HOLD and patient and c.piece_rate >= 0 and (
             one > STEADY * c.piece_rate or c.piece_rate > STEADY * one):
+        if one < c.piece_rate and c.falls < FALLS:
+            c.opened = c.piece                         # a dip is doubted from where it begins
+            c.falls += 1
         c.since = c.piece
         c.seen_since = c.seen_piece
         c.pieces = 0
