@@ -31,6 +31,7 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     int low
     int high
     bint hurt               # in this search more have brought less
+    int looks               # at fewer, that showed a small loss
     double best_rate        # what `best` gives, and the seconds it was measured for
     double best_seconds
     # What the server refuses

@@ -29,7 +29,8 @@ from libc.string cimport memset
 
 cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopped, suspended
 cdef double PIECE = 0.2          # seconds; the unit of measurement
-cdef int PIECES = 2              # in a window, at least
+cdef int PIECES = 2              # in a window, at least: growth is quick,
+cdef int PIECES_NEAR = 4         # what comes near to the answer is exact
 cdef double DOUBT = 1.2          # seconds that are taken when it is near, or less than before
 cdef int PIECES_HELD = 5         # in a window of HOLD
 cdef double STEADY = 1.25        # pieces that differ by more are a ramp, or a dip
@@ -82,6 +83,7 @@ cdef inline void base(Controller* c) noexcept nogil:
     c.best = c.target
     c.low = c.high = 0
     c.hurt = False
+    c.looks = 0
     want(c, c.target, c.why)
 
 
@@ -117,6 +119,10 @@ cdef void go_on(Controller* c, bint gained) noexcept nogil:
     """After BASE or a TRY: the next try, or hold what is best."""
     cdef Why why = GAIN if gained else NO_GAIN
     cdef int n = candidate(c) if c.searching else 0
+    if n == 0 and c.searching and c.looks == 1:
+        c.looks = 2                      # a small loss may have been noise: by now we know better
+        c.low = 0
+        n = candidate(c)
     if n == 0:
         hold(c, why)
         return
@@ -159,6 +165,7 @@ cdef bint verdict(Controller* c, double rate, double seconds, bint patient) noex
         c.low = before if y < PROPORTIONAL * x else n
         if c.high > 0 and y > 0.5 * x:
             c.high = before + 1
+            c.looks += 1
     if abs(y) <= NOISE and n != before:
         # Two numbers that give the same: two measurements of one thing.
         c.best_rate += (rate - c.best_rate) * seconds / (seconds + c.best_seconds)
@@ -228,6 +235,13 @@ cdef void watch(Controller* c, double rate, double seconds) noexcept nogil:
         probe(c)
 
 
+cdef inline int enough(const Controller* c) noexcept nogil:
+    """The least pieces of a window."""
+    if c.phase == HOLD:
+        return PIECES_HELD
+    return PIECES if c.phase == BASE or (c.high == 0 and c.target > c.best) else PIECES_NEAR
+
+
 cdef inline void begin(Controller* c, int64_t received) noexcept nogil:
     c.open = True
     c.since = c.piece = c.clock
@@ -289,7 +303,7 @@ cdef int control_tick(Controller* c, double now, int64_t received, int active, b
     c.piece = c.clock
     c.seen_piece = received
     c.piece_rate = one
-    if c.pieces < (PIECES_HELD if c.phase == HOLD else PIECES):
+    if c.pieces < enough(c):
         return c.target
 
     seconds = c.clock - c.since
