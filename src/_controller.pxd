@@ -41,7 +41,7 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     # When to look again
     double probe_at
     double interval         # seconds; doubles with every probe that changed nothing
-    bint probe_down         # the next probe is for fewer
+    bint probed_more        # the last probe; the next is for fewer
     int fresh               # windows left in which best_rate has to prove true
     int below               # windows in a row that were far below best_rate, and above it
     int above

@@ -6,7 +6,8 @@ does the goodput of the *whole* transfer grow with their number?
 
 1. **Search.** Measure the number we start with (BASE), then TRY others: double while
    it gains, then halve while nothing is lost, then bisect between what is known to be
-   too few (`low`) and too many (`high`): goodput first, thrift last.
+   too few (`low`) and too many (`high`): goodput first, thrift last. Fewer than two
+   only where two bring less than one.
 2. **Hold.** Keep the best. After 10, 20, 40 s one probe, by turns for half as many more
    and for a quarter fewer: the pause doubles as long as nothing changes. When goodput
    falls and stays low, search again, downwards first; when it rises, probe at once.
@@ -18,15 +19,17 @@ their way; a loss is one when more than a fifth of what the missing ones would b
 lost. So among numbers of equal goodput the smaller stays.
 
 How it measures: not before the connections have come or gone, and the new ones have
-had their handshake and slow start; then over pieces of 0.2 s, two at least, more while
-the answer is in doubt. While one piece differs much from the one before, something is
-still ramping up or down: the window slides on.
+had their handshake and slow start (as long as it took at the beginning); then over
+pieces of 0.2 s, two at least, more while the answer is in doubt. While one piece differs
+much from the one before, something is still ramping up or down: the window slides on.
+That there is less than before is believed after 1.2 s, when a dip would be over.
 
 Nothing here locks. The reactor thread alone calls it.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+cdef int CAP_MAX = 1024
 cdef double JUMP = 2.0           # a longer gap between ticks was no tick: stopped, suspended
 cdef double PIECE = 0.2          # seconds; the unit of measurement
 cdef int PIECES = 2              # in a window, at least: growth is quick,
@@ -55,7 +58,7 @@ cdef double LONGEST_PAUSE = 80.0
 
 cdef void control_init(Controller* c, int start, int cap) noexcept nogil:
     memset(c, 0, sizeof(Controller))
-    c.cap = max(cap, 1)
+    c.cap = min(max(cap, 1), CAP_MAX)
     c.target = min(max(start, 1), c.cap)
     c.why = START
     c.searching = c.grew = True
@@ -189,12 +192,14 @@ cdef void probe(Controller* c) noexcept nogil:
     cdef int more = min(c.best + max(c.best // 2, 1), c.cap)
     if c.ceiling > 0:
         more = min(more, c.ceiling if c.clock < c.retry_at else c.ceiling + 1)
-    c.probe_down = not c.probe_down
-    if c.probe_down and more > c.best:
+    c.probed_more = not c.probed_more
+    c.hurt = False
+    c.looks = 0
+    if c.probed_more and more > c.best:
         c.low, c.high = c.best, 0
         c.phase = TRY
         want(c, more, PROBE)
-    elif not c.probe_down and c.best > 2:
+    elif not c.probed_more and c.best > 2:
         c.low, c.high = 0, c.best
         c.phase = TRY
         want(c, c.best - max(c.best // 4, 1), PROBE)
@@ -220,7 +225,7 @@ cdef void watch(Controller* c, double rate, double seconds) noexcept nogil:
         c.best_seconds = seconds
         c.interval = FIRST_PAUSE
         if more:
-            c.probe_down = False
+            c.probed_more = False
             c.below = c.above = 0
             probe(c)
             return
