@@ -30,6 +30,8 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     int best
     int low
     int high
+    bint hurt               # in this search more have brought less
+    int looks               # at fewer, that showed a small loss
     double best_rate        # what `best` gives, and the seconds it was measured for
     double best_seconds
     # What the server refuses
@@ -39,7 +41,8 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     # When to look again
     double probe_at
     double interval         # seconds; doubles with every probe that changed nothing
-    bint probe_down         # the next probe is for fewer
+    bint probed_more        # the last probe; the next is for fewer
+    int fresh               # windows left in which best_rate has to prove true
     int below               # windows in a row that were far below best_rate, and above it
     int above
     # Time, as far as it counts: ticks that say nothing do not advance `clock`
@@ -59,6 +62,7 @@ cdef struct Controller:     # plain data: copied and forgotten freely
     int64_t seen_piece
     double piece_rate       # of the piece before; < 0: none
     int pieces
+    int falls               # from one piece to the next
 
 
 cdef void control_init(Controller* c, int start, int cap) noexcept nogil
