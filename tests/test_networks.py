@@ -250,7 +250,7 @@ def test_the_network_is_away_for_a_while(stall_timeout):
     assert told["sent"] <= BIG + 4 * (6 * MIB)
     if stall_timeout > AWAY:
         assert told["causes"] == []
-        assert told["connections"] == 4
+        assert told["connections"] <= 6  # a thief may have had his victim hung up on
     else:
         assert "Stalled" in told["causes"]
         assert told["connections"] <= 8
