@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ._reactor import libcurl_message
+from ._reactor import libcurl_features, libcurl_message
 from ._response import FLAWS
 from .errors import (
     AccessDenied,
@@ -55,6 +55,8 @@ TUNNEL = re.compile(r"(?:CONNECT tunnel failed, response|Received HTTP code) (\d
 NO_USER = re.compile(r"rejected by the SOCKS|authentication method|username/password")
 TO_WHOM = re.compile(r"connect to (\S+)(?: port |:)(\d+)")
 QUOTED = re.compile(r"'[^']*(?:://|@)[^']*'")
+# CURLAUTH_*, and the CURL_VERSION_* that libcurl needs for it.
+SCHEMES = {"Basic": (1, 0), "Digest": (2, 0), "Negotiate": (4, 1 << 8), "NTLM": (8, 1 << 4), "Bearer": (64, 0)}
 WITH_USER = "proxy=http://user:password@host:port"
 
 
@@ -65,9 +67,9 @@ def failure_of(
     validator that the transfer began with."""
     kind, code, status = event["cause"], event["code"], event["status"]
     if kind == "transport":
-        return _transport(code, event["text"], url)
+        return _transport(code, event["text"], url, event.get("offered", 0))
     if kind == "status":
-        return _status(status, url)
+        return _status(status, url, event.get("offered", 0))
     if kind == "flawed":
         reason = FLAWS[code]
         return BadResponse(f"the response can't be used, {reason}: {url}", url=url, reason=reason, status=status)
@@ -124,7 +126,7 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
     return error
 
 
-def _transport(code: int, text: str | None, url: str) -> ParpullError:
+def _transport(code: int, text: str | None, url: str, offered: int) -> ParpullError:
     message = QUOTED.sub(lambda found: f"'{redact(found[0][1:-1])}'", text or libcurl_message(code))
     # libcurl has limits of its own, for one line and for all heads of a response. Before 8.6
     # it calls the former a lack of memory; of a real one we tell in words (endings.pxi).
@@ -141,7 +143,7 @@ def _transport(code: int, text: str | None, url: str) -> ParpullError:
         return TLSFailed(f"no secure connection: {message}", url=url, code=code, hint=TLS_HINTS.get(code) or said)
     tunnel = TUNNEL.search(message)
     if tunnel:
-        return _tunnel(int(tunnel[1]), url)
+        return _tunnel(int(tunnel[1]), url, offered)
     if code == SOCKS and NO_USER.search(message):
         advice = "give a user that the proxy knows: proxy=socks5h://user:password@host:port"
         return AccessDenied(f"the proxy refuses the user: {message}", url=url, status=407, hint=advice)
@@ -169,11 +171,11 @@ def _is_server(host: str, port: str, url: str) -> bool:
     return f"{host}:{port}" == authority.replace("[", "").replace("]", "")
 
 
-def _tunnel(status: int, url: str) -> ParpullError:
+def _tunnel(status: int, url: str, offered: int) -> ParpullError:
     """What a proxy answered to CONNECT."""
     host = url.partition("://")[2].partition("/")[0]
     if status == 407:
-        return _status(status, url)
+        return _status(status, url, offered)
     message = f"the proxy answered {status} to CONNECT {host}"
     if status in (401, 403):
         hint = "it does not allow this host or port, or no more connections: noproxy= (--noproxy) goes without it"
@@ -188,16 +190,32 @@ def _too_large(url: str) -> BadResponse:
     return BadResponse(f"the response's headers are larger than 64 KiB: {url}", url=url, reason="headers too large")
 
 
-def _status(status: int, url: str) -> ParpullError:
+def _schemes(offered: int) -> tuple[str, ...]:
+    return tuple(name for name, (bit, _) in SCHEMES.items() if offered & bit)
+
+
+def _way_in(schemes: tuple[str, ...]) -> str:
+    """What to do about a proxy's 407."""
+    if not schemes:
+        return f"the proxy wants credentials: {WITH_USER}"
+    features = libcurl_features()
+    lacking = [name for name in schemes if SCHEMES[name][1] & ~features]
+    without = f" (this libcurl has no {', '.join(lacking)})" if lacking else ""
+    how = "" if "Basic" in schemes else ", curl={pycurl.PROXYAUTH: pycurl.HTTPAUTH_ANY}"
+    return f"the proxy takes {', '.join(schemes)}{without}: {WITH_USER}{how}"
+
+
+def _status(status: int, url: str, offered: int = 0) -> ParpullError:
     if status in (404, 410):
         return NotFound(f"there is no such object ({status}): {url}", url=url, status=status)
     if status in (401, 403, 407):
         hint = {
             401: "give credentials: auth= (-u), headers= (-H)",
             403: "the credentials, or the signed address, do not allow it",
-            407: f"the proxy wants credentials: {WITH_USER}",
+            407: _way_in(_schemes(offered)),
         }[status]
-        return AccessDenied(f"access denied ({status}): {url}", url=url, status=status, hint=hint)
+        schemes = {"offered": _schemes(offered)} if status == 407 else {}
+        return AccessDenied(f"access denied ({status}): {url}", url=url, status=status, hint=hint, **schemes)
     advice: str | None = None
     if status in (400, 495, 496) and url.startswith("https:"):
         advice = "perhaps it wants a client's certificate, or not this one: cert= (--cert), key= (--key)"

@@ -101,7 +101,8 @@ cdef list mailbox_wait(Mailbox* box, double seconds):
         out.append({
             "job": event.job, "kind": EVENT_KINDS[<int>event.kind],
             "cause": CAUSE_KINDS[<int>event.cause.kind], "code": event.cause.code,
-            "status": event.cause.status, "exhausted": bool(event.exhausted),
+            "status": event.cause.status, "offered": event.cause.offered,
+            "exhausted": bool(event.exhausted),
             "start": event.start, "stop": event.stop, "total": event.total,
             "number": event.number, "seconds": event.seconds,
             "text": text_of(event.text), "address": text_of(event.address)})

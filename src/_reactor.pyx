@@ -16,7 +16,7 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp
+from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp, strstr
 
 from ._job cimport *
 from ._landing cimport *
@@ -498,6 +498,11 @@ def libcurl_version():
     """libcurl's own version line."""
     cdef const char* text = curl_version()
     return text[:strlen(text)].decode("ascii")
+
+
+def libcurl_features():
+    """The CURL_VERSION_* bits of what it was built with."""
+    return curl_version_info(CURLVERSION_NOW).features
 
 
 def libcurl_message(int code):

@@ -120,6 +120,12 @@ cdef bint repeated(CURL* easy, const char* name) noexcept nogil:
     return curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &found) == 0 and found.amount > 1
 
 
+cdef bint newly_connected(Transfer* transfer) noexcept nogil:
+    cdef long opened = 0
+    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &opened)
+    return opened > 0
+
+
 cdef void head(Transfer* transfer) noexcept nogil:
     """Judge the response whose headers are complete; choose the phase."""
     cdef Job* job = transfer.job
@@ -172,6 +178,8 @@ cdef void head(Transfer* transfer) noexcept nogil:
         transfer.phase = SKIPPING
     else:
         transfer.phase = SKIPPING
+    if transfer.status == 403 and newly_connected(transfer):
+        transfer_leave(transfer)        # perhaps one too many, and an idle one counts as well
     if transfer.phase == COPYING:
         begin_writing(transfer)
 

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 
 import parpull
+from parpull import failures
 from parpull.errors import AccessDenied, BadOption, BadStatus, ConnectFailed, RetriesExhausted, TLSFailed
 from parpull.failures import failure_of
 from parpull.options import Options
-from tests.running import cli, environment, start
+from tests.running import cli, environment, start, wait_for
 from tests.servers.content import first_difference
 from tests.servers.door import Door
 from tests.servers.fixtures import real
@@ -134,6 +135,37 @@ def test_squid_takes_so_many_tunnels(tls_origin, name):
         assert {each.status for each in squid.passed()} >= {403}
 
 
+def test_squid_takes_so_many_connections(origin, name):
+    """The same without a tunnel, where the refusal looks like that of a server."""
+    with real(lambda: Squid(user=USER, most=3)) as squid:
+        url = origin.url(name, size=SIZE, pace=20_000_000)
+        fetch(url, proxy=squid.proxy(USER), part_size=MIB, connections=8)
+        log = origin.log(name)
+        assert len(log.asked) == 8
+        assert log.connections <= 8, "that is how squid reaches it"
+        served = {each.client_port for each in squid.passed() if each.status == 206}
+        assert 0 < len(served) <= 3
+
+
+@pytest.mark.parametrize("lacking", [(), ("NTLM",), ("NTLM", "Negotiate")])
+def test_the_schemes_that_squid_offers(lacking, origin, tls_origin, name, monkeypatch):
+    """They are named, and those that this libcurl has not; and the refusal is final."""
+    features = 1 << 4 | 1 << 8
+    for each in lacking:
+        features &= ~failures.SCHEMES[each][1]
+    monkeypatch.setattr(failures, "libcurl_features", lambda: features)
+    with real(lambda: Squid(user=USER, schemes=("basic", "ntlm", "negotiate"))) as squid:
+        for server in (origin, tls_origin):
+            error = refusal(server.url(name, size=SIZE), AccessDenied, proxy=squid.proxy(), retries=10)
+            assert error.offered == ("Basic", "Negotiate", "NTLM")
+            assert "the proxy takes Basic, Negotiate, NTLM" in error.hint
+            without = ", ".join(each for each in error.offered if each in lacking)
+            assert ("this libcurl has no" in error.hint) is bool(lacking)
+            assert without in error.hint
+        wait_for(lambda: len(squid.passed()) >= 2)
+        assert [each.status for each in squid.passed()] == [407, 407]
+
+
 @pytest.mark.parametrize("by", ["squid", "scenario"])
 def test_a_proxy_drops_ranges(by, origin, tls_origin, name):
     """The whole object, once, over one connection. A tunnel is not read, and keeps them."""
@@ -197,6 +229,7 @@ def test_socks(origin, name):
         for wrong in (None, "me:wrong"):
             error = refusal(origin.url(name, size=SIZE), AccessDenied, proxy=door.proxy("socks5", wrong))
             assert "user:password" in error.hint
+            assert error.attempts == 1
         assert len(door.asked()) == len(asked)
 
 
@@ -302,6 +335,7 @@ def test_no_tunnel(status, kind, hint, tls_origin, name):
         error = refusal(tls_origin.url(name, size=SIZE), kind, proxy=proxy, ca_file=tls_origin.ca_file)
         assert error.status == status
         assert hint in error.hint
+        assert len(door.asked()) == (1 if status in (403, 405, 407) else 2)
         assert {each.user for each in door.asked()} == {":".join(USER)}
     assert len(tls_origin.log(name)) == 0
 
