@@ -30,7 +30,7 @@ from .failures import failure, failure_of
 from .files import FileSink
 from .future import Future, Progress
 from .reader import BUFFER, FrontReader, Reader
-from .settings import proxy_of, settings_of
+from .settings import proxied, settings_of
 from .sources import Request, Target, follow, origin_of, target_of
 
 TYPE_CHECKING = False
@@ -124,7 +124,7 @@ class Download(Future):
             first_part = min(first_part, stop - first_start)
         self.handle = JobHandle(
             engine.next_id(),
-            settings=settings_of(options, request.home[0]),
+            settings=settings_of(options),
             spans=spans,
             limit=options.limit,
             retries=options.retries,
@@ -134,7 +134,7 @@ class Download(Future):
             first_part=first_part,
             first_start=first_start,
             steal=options.steal,
-            direct=not proxy_of(options, request.home[0]),
+            direct=not proxied(options),
         )
         if known is None:
             self._set_request(request)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Setting = tuple[int, int, int | str | None]
 
-__all__ = ["ca_file", "proxy_of", "settings_of"]
+__all__ = ["ca_file", "proxied", "settings_of"]
 
 DNS_AGE = 10  # seconds; libcurl's 60 would keep us from a server that has moved
 HTTP_VERSIONS = {"1.1": 2, "2": 4, "3": 30}  # CURL_HTTP_VERSION_1_1, _2TLS, _3
@@ -83,15 +83,14 @@ def ca_file(given: str | None) -> str | None:
     return str(certifi.where())
 
 
-def proxy_of(options: Options, scheme: str) -> str | None:
-    """The proxy for addresses of this scheme."""
+def proxied(options: Options) -> bool:
+    """Whether any address is reached through a proxy."""
     proxy = options.proxy
-    return proxy if isinstance(proxy, str) or proxy is None else proxy.get(scheme)
+    return bool(proxy if isinstance(proxy, str) or proxy is None else any(proxy.values()))
 
 
-def settings_of(options: Options, scheme: str) -> list[Setting]:
-    """(option number, kind, value) for every transfer of a job whose address has
-    this scheme."""
+def settings_of(options: Options) -> list[Setting]:
+    """(option number, kind, value) for every transfer of a job."""
     out: list[Setting] = []
 
     def put(name: str, kind: int, value: int | str | None) -> None:
@@ -106,7 +105,12 @@ def settings_of(options: Options, scheme: str) -> list[Setting]:
     if _reactor.option_number("DNS_CACHE_TIMEOUT") not in options.curl:
         put("DNS_CACHE_TIMEOUT", _job.SETTING_LONG, DNS_AGE)
     put("HTTP_VERSION", _job.SETTING_LONG, HTTP_VERSIONS[options.http_version])
-    put("PROXY", _job.SETTING_STRING, proxy_of(options, scheme) or "")
+    proxy = options.proxy
+    if isinstance(proxy, str) or proxy is None:
+        put("PROXY", _job.SETTING_STRING, proxy or "")
+    else:  # a redirect may lead to an address of the other scheme
+        for scheme, only in (("http", _job.SETTING_HTTP), ("https", _job.SETTING_HTTPS)):
+            put("PROXY", _job.SETTING_STRING | only, proxy.get(scheme) or "")
     put("NOPROXY", _job.SETTING_STRING, options.noproxy or "")
     for name, path in (("SSLCERT", options.cert), ("SSLKEY", options.key)):
         if path:

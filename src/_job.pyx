@@ -29,6 +29,7 @@ cdef extern from "waiting.h" nogil:
 
 SETTING_LONG, SETTING_OFF_T, SETTING_STRING, SETTING_SLIST = range(4)
 SETTING_PRIVATE = 8                 # or-ed in: only for the origin of the credentials
+SETTING_HTTP, SETTING_HTTPS = 16, 32    # or-ed in: only for addresses of this scheme
 
 EVENT_KINDS = ("redirected", "headers", "stale", "note", "finished")
 CAUSE_KINDS = ("", "cancelled", "transport", "status", "flawed", "other_object", "range_ignored",
@@ -184,7 +185,7 @@ cdef class JobHandle:
         for i, (option, kind, value) in enumerate(settings):
             self.job.settings[i].option = option
             self.job.settings[i].kind = kind
-            if kind & ~SETTING_PRIVATE in (SETTING_LONG, SETTING_OFF_T):
+            if kind & 7 in (SETTING_LONG, SETTING_OFF_T):
                 self.job.settings[i].number = value
             else:
                 self.job.settings[i].text = duplicate(value)

@@ -43,7 +43,7 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
-cdef int SETTING_ONLY_ORIGIN = 8
+cdef int SETTING_ONLY_ORIGIN = 8, SETTING_ONLY_HTTP = 16, SETTING_ONLY_HTTPS = 32
 cdef int64_t GOOD_ATTEMPT = 64 << 10    # an attempt that lands this much is no failure to count
 cdef int64_t ALIVE = 1 << 10            # fewer bytes in stall_timeout are silence
 cdef int EARLY_TRIES = 2                # retries while no server has ever answered

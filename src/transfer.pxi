@@ -342,9 +342,12 @@ cdef int apply_settings(Transfer* transfer) noexcept nogil:
     cdef Setting* setting
     cdef CURLcode code = CURLE_OK
     cdef int i, kind
+    cdef int other = SETTING_ONLY_HTTP if job.url[4] | 32 == c's' else SETTING_ONLY_HTTPS   # "https:", "http:"
     for i in range(job.nsettings):
         setting = &job.settings[i]
-        kind = setting.kind & ~SETTING_ONLY_ORIGIN
+        kind = setting.kind & 7
+        if setting.kind & other:
+            continue
         if setting.kind & SETTING_ONLY_ORIGIN and not job.private_:
             continue
         if kind == 0:

@@ -308,6 +308,18 @@ def test_who_goes_without_by_the_environment(origin, passing, name, cli):
     assert len(passing.log(name)) > 0
 
 
+@pytest.mark.parametrize("through", ["http", "https"])
+def test_a_redirect_to_the_other_scheme(through, origin, tls_origin, passing, name):
+    """Each address by the proxy of its own scheme."""
+    url = origin.url(name, size=SIZE, redirect="plain", to=tls_origin.url(name, size=SIZE))
+    with Door() as door:
+        proxies = {"http": f"http://127.0.0.1:{passing.port}", "https": door.proxy("http")}
+        fetch(url, proxy={scheme: proxies[scheme] for scheme in [through]}, ca_file=tls_origin.ca_file)
+        assert bool(len(passing.log(name))) is (through == "http")
+        assert {each.port for each in door.asked()} == ({tls_origin.port} if through == "https" else set())
+    assert len(tls_origin.log(name)) > 0
+
+
 def test_a_library_does_not_look_at_the_environment(origin, name, monkeypatch):
     for variable in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
