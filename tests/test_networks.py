@@ -108,6 +108,7 @@ def test_one_that_is_refused_in_tls(condition, hint, tmp_path, ours):
         with pytest.raises(TLSFailed) as caught:
             parpull.fetch(server.url("object"), **given)
         assert hint in caught.value.hint
+        assert caught.value.attempts == 1
 
 
 def test_keys_that_do_not_fit(strict, ours, tmp_path):
