@@ -7,6 +7,8 @@ SETTING_OFF_T: int
 SETTING_STRING: int
 SETTING_SLIST: int
 SETTING_PRIVATE: int
+SETTING_HTTP: int
+SETTING_HTTPS: int
 EVENT_KINDS: tuple[str, ...]
 CAUSE_KINDS: tuple[str, ...]
 STEPS: tuple[str, ...]

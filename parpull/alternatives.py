@@ -14,7 +14,7 @@ import threading
 
 from ._reactor import option_number
 from .errors import ParpullError, redact
-from .settings import proxy_of
+from .settings import proxied
 from .sources import origin_of
 
 TYPE_CHECKING = False
@@ -155,8 +155,6 @@ class Alternatives:
                 return
             theirs, error = done.target, done.exception()
             why = str(error) if error is not None or theirs is None else same_object(ours, theirs, proven=proven)
-            if why is None and self._other_proxy(url):
-                why = "it needs another proxy than the object"
             if why is not None or theirs is None:
                 self._warn(f"mirror {redact(url)} is not used: {why}")
                 return
@@ -177,20 +175,15 @@ class Alternatives:
             if not done.cancelled() and done.exception() is None:
                 done.result().close()
 
-    def _other_proxy(self, url: str) -> bool:
-        """Proxies are set for a whole job, by the scheme of its home."""
-        schemes = (origin_of(url)[0], origin_of(self._home)[0])
-        return proxy_of(self._options, schemes[0]) != proxy_of(self._options, schemes[1])
-
     # --- addresses ----------------------------------------------------------------------
 
     def _wants_addresses(self, target: Target) -> bool:
-        scheme, host, _ = origin_of(target.url)
+        _, host, _ = origin_of(target.url)
         return (
             target.address is not None
             and (target.size or 0) >= SPREAD_FROM
             and self._options.limit > 1
-            and not proxy_of(self._options, scheme)
+            and not proxied(self._options)
             and not any(option_number(name) in self._options.curl for name in OWN)
             and not _is_address(host)
         )

@@ -7,6 +7,7 @@ with a hint and without the value where that may be a secret. Ground floor.
 from __future__ import annotations
 
 import os
+import re
 from types import MappingProxyType
 
 from .checksums import parse_checksum
@@ -27,6 +28,8 @@ LEAST_RATE = 1024  # bytes per second; below, servers take a connection for dead
 MAX_SECONDS = 10**6  # where libcurl counts milliseconds in a long
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")  # RFC 9110
 OURS = ("range", "if-range", "if-match", "accept-encoding")
+
+PROXIES = ("http", "https", "socks5h", "socks5", "socks4a", "socks4")
 
 UNITS = MappingProxyType({"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12})
 
@@ -156,12 +159,29 @@ def _auth(name: str, value: Any) -> Any:
 
 def _proxy(name: str, value: Any) -> Any:
     if not hasattr(value, "items"):
-        return _plain_text(name, value)
+        return _proxy_url(name, value)
     for scheme, proxy in value.items():
         if scheme not in ("http", "https"):
             raise _bad(name, scheme, "the schemes are http and https")
-        _plain_text(name, proxy)
+        _proxy_url(name, proxy)
     return MappingProxyType(dict(value))
+
+
+def _proxy_url(name: str, value: Any) -> Any:
+    """libcurl tells of a bad one late, by the name of another failure, and with the password."""
+    if not _plain_text(name, value):
+        return value
+    scheme, sep, rest = value.partition("://")
+    if sep and scheme.lower() not in PROXIES:
+        raise _bad(name, "…", f"write http://host:port; its scheme may be {', '.join(PROXIES)}")
+    authority = re.split("[/?#]", rest if sep else value, maxsplit=1)[0]
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]\s]*)(?::(\d*))?", authority.rpartition("@")[2])
+    if found is None or (found[2] and not 0 < int(found[2]) < 1 << 16):
+        hint = "write http://host:port, with a port from 1 to 65535; in a password @ : / ? # are written %40 %3A %2F"
+        raise _bad(name, "…", f"{hint} %3F %23")
+    if found[1] in ("", "[]"):
+        raise _bad(name, "…", "it names no host: write http://host:port")
+    return value
 
 
 def _path(name: str, value: Any) -> Any:

@@ -31,7 +31,7 @@ from .files import FileSink
 from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
-from .settings import proxy_of, settings_of
+from .settings import proxied, settings_of
 from .sources import Request, Target, follow, origin_of, resolve, target_of
 from .spans import size_of
 
@@ -126,7 +126,7 @@ class Download(Future):
             first_part = min(first_part, stop - first_start)
         self.handle = JobHandle(
             engine.next_id(),
-            settings=settings_of(options, request.home[0]),
+            settings=settings_of(options),
             spans=spans,
             limit=options.limit,
             retries=options.retries,
@@ -140,7 +140,7 @@ class Download(Future):
             start=engine.learned(origin_of(request.url)) or options.start if options.start else 0,
             limit_rate=float(options.limit_rate or 0),
             trace=options.trace,
-            direct=not proxy_of(options, request.home[0]),
+            direct=not proxied(options),
         )
         self._alternatives = Alternatives(self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn)
         if known is None:

@@ -6,7 +6,7 @@
     │   ├── BadURL (ValueError)             url
     │   ├── UnknownScheme (ValueError)      url, scheme
     │   ├── NotFound (FileNotFoundError)    url, status
-    │   └── AccessDenied (PermissionError)  url, status
+    │   └── AccessDenied (PermissionError)  url, status, offered
     ├── TransferError (OSError)
     │   ├── ConnectFailed (ConnectionError) url, code
     │   ├── TLSFailed (ConnectionError)     url, code
@@ -162,9 +162,11 @@ class NotFound(SourceError, FileNotFoundError):
 
 
 class AccessDenied(SourceError, PermissionError):
-    """The server says 401, 403 or 407, also after the address was resolved anew."""
+    """The server says 401, 403 or 407, also after the address was resolved anew. `offered`:
+    with 407, the schemes by which the proxy lets one show who one is."""
 
     status: int
+    offered: tuple[str, ...] = ()
 
 
 class TransferError(ParpullError, OSError):

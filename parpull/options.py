@@ -157,7 +157,7 @@ class Options:
         return copy
 
     def __repr__(self) -> str:
-        secret = {"auth", "cookies", "headers", "mirrors", "proxy"}
+        secret = {"auth", "cookies", "curl", "headers", "mirrors", "proxy"}  # curl: PROXYHEADER, KEYPASSWD
         shown = (f"{k}={'…' if k in secret and v else repr(v)}" for k, v in self.__dict__.items())
         return f"Options({', '.join(shown)})"
 

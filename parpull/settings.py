@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     Setting = tuple[int, int, int | str | None]
 
-__all__ = ["ca_file", "proxy_of", "settings_of"]
+__all__ = ["ca_file", "proxied", "settings_of"]
 
+DNS_AGE = 10  # seconds; libcurl's 60 would keep us from a server that has moved
 HTTP_VERSIONS = {"1.1": 2, "2": 4, "3": 30}  # CURL_HTTP_VERSION_1_1, _2TLS, _3
 
 CA_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
@@ -36,7 +37,7 @@ ALLOWED = frozenset(
     "TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT SSLVERSION SSL_CIPHER_LIST TLS13_CIPHERS SSL_EC_CURVES DNS_CACHE_TIMEOUT "
     "DNS_SERVERS DNS_INTERFACE DNS_LOCAL_IP4 DNS_LOCAL_IP6 DNS_SHUFFLE_ADDRESSES UNIX_SOCKET_PATH "
     "ABSTRACT_UNIX_SOCKET HAPPY_EYEBALLS_TIMEOUT_MS MAXAGE_CONN MAXLIFETIME_CONN ADDRESS_SCOPE HAPROXYPROTOCOL "
-    "PINNEDPUBLICKEY CRLFILE PROXY_CAINFO PROXY_SSLVERSION PROXYAUTH PROXYHEADER HTTPPROXYTUNNEL".split()
+    "PINNEDPUBLICKEY CRLFILE KEYPASSWD PROXY_CAINFO PROXY_SSLVERSION PROXYAUTH PROXYHEADER HTTPPROXYTUNNEL".split()
 )
 OURS = {
     "URL": "the url argument",
@@ -82,15 +83,14 @@ def ca_file(given: str | None) -> str | None:
     return str(certifi.where())
 
 
-def proxy_of(options: Options, scheme: str) -> str | None:
-    """The proxy for addresses of this scheme."""
+def proxied(options: Options) -> bool:
+    """Whether any address is reached through a proxy."""
     proxy = options.proxy
-    return proxy if isinstance(proxy, str) or proxy is None else proxy.get(scheme)
+    return bool(proxy if isinstance(proxy, str) or proxy is None else any(proxy.values()))
 
 
-def settings_of(options: Options, scheme: str) -> list[Setting]:
-    """(option number, kind, value) for every transfer of a job whose address has
-    this scheme."""
+def settings_of(options: Options) -> list[Setting]:
+    """(option number, kind, value) for every transfer of a job."""
     out: list[Setting] = []
 
     def put(name: str, kind: int, value: int | str | None) -> None:
@@ -98,18 +98,44 @@ def settings_of(options: Options, scheme: str) -> list[Setting]:
 
     authorities = ca_file(options.ca_file)
     if authorities:
-        put("CAINFO", _job.SETTING_STRING, authorities)
-        put("CAPATH", _job.SETTING_STRING, None)  # a folder would be read anew for each connection
+        for proxys in ("", "PROXY_"):
+            put(f"{proxys}CAINFO", _job.SETTING_STRING, authorities)
+            put(f"{proxys}CAPATH", _job.SETTING_STRING, None)  # a folder would be read anew for each connection
     put("CONNECTTIMEOUT_MS", _job.SETTING_LONG, max(1, int(options.connect_timeout * 1000)))
+    if _reactor.option_number("DNS_CACHE_TIMEOUT") not in options.curl:
+        put("DNS_CACHE_TIMEOUT", _job.SETTING_LONG, DNS_AGE)
     put("HTTP_VERSION", _job.SETTING_LONG, HTTP_VERSIONS[options.http_version])
-    put("PROXY", _job.SETTING_STRING, proxy_of(options, scheme) or "")
+    proxy = options.proxy
+    if isinstance(proxy, str) or proxy is None:
+        put("PROXY", _job.SETTING_STRING, proxy or "")
+    else:  # a redirect may lead to an address of the other scheme
+        for scheme, only in (("http", _job.SETTING_HTTP), ("https", _job.SETTING_HTTPS)):
+            put("PROXY", _job.SETTING_STRING | only, proxy.get(scheme) or "")
     put("NOPROXY", _job.SETTING_STRING, options.noproxy or "")
     for name, path in (("SSLCERT", options.cert), ("SSLKEY", options.key)):
         if path:
             put(name, _job.SETTING_STRING | _job.SETTING_PRIVATE, path)
+    if options.cert or options.key:
+        put("KEYPASSWD", _job.SETTING_STRING, "")  # else OpenSSL asks on the terminal, and the reactor waits
+        if _reactor.option_number("KEYPASSWD") not in options.curl:
+            _refuse_encrypted(options)
     for number, value in options.curl.items():
         out.append(_raw(number, value))
     return out
+
+
+def _refuse_encrypted(options: Options) -> None:
+    """libcurl does not say that it is the pass phrase that is missing."""
+    name = "key" if options.key else "cert"
+    path = options.key or options.cert
+    try:
+        with open(str(path), "rb") as file:
+            encrypted = b"ENCRYPTED" in file.read(1 << 20)
+    except OSError as error:
+        raise BadOption(f"{name}={path!r} can't be read: {error.strerror}", name=name, value=path) from None
+    if encrypted:
+        hint = "without it: openssl pkey -in KEY -out PLAIN; or give it, curl={pycurl.KEYPASSWD: …}"
+        raise BadOption(f"{name}={path!r} has a pass phrase", name=name, value=path, hint=hint)
 
 
 def _raw(number: int, value: object) -> Setting:

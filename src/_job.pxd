@@ -53,7 +53,8 @@ cdef enum CauseKind:
 cdef struct Cause:
     CauseKind kind
     int code
-    int status              # of the response, 0 without one
+    int status              # of the response, or of a proxy's to CONNECT; 0 without one
+    int offered             # CURLAUTH_* bits, with 407: how the proxy lets one show who one is
 
 
 cdef struct Event:

@@ -30,6 +30,7 @@ cdef extern from "waiting.h" nogil:
 
 SETTING_LONG, SETTING_OFF_T, SETTING_STRING, SETTING_SLIST = range(4)
 SETTING_PRIVATE = 8                 # or-ed in: only for the origin of the credentials
+SETTING_HTTP, SETTING_HTTPS = 16, 32    # or-ed in: only for addresses of this scheme
 
 EVENT_KINDS = ("redirected", "headers", "stale", "note", "traced", "adapted", "dropped", "finished")
 STEPS = ("sent", "first", "ended", "stolen", "hedged", "stalled", "failed", "refused")
@@ -103,7 +104,8 @@ cdef list mailbox_wait(Mailbox* box, double seconds):
         out.append({
             "job": event.job, "kind": EVENT_KINDS[<int>event.kind],
             "cause": CAUSE_KINDS[<int>event.cause.kind], "code": event.cause.code,
-            "status": event.cause.status, "exhausted": bool(event.exhausted),
+            "status": event.cause.status, "offered": event.cause.offered,
+            "exhausted": bool(event.exhausted),
             "start": event.start, "stop": event.stop, "total": event.total,
             "number": event.number, "seconds": event.seconds,
             "text": text_of(event.text), "address": text_of(event.address)})
@@ -211,7 +213,7 @@ cdef class JobHandle:
         for i, (option, kind, value) in enumerate(settings):
             self.job.settings[i].option = option
             self.job.settings[i].kind = kind
-            if kind & ~SETTING_PRIVATE in (SETTING_LONG, SETTING_OFF_T):
+            if kind & 7 in (SETTING_LONG, SETTING_OFF_T):
                 self.job.settings[i].number = value
             else:
                 self.job.settings[i].text = duplicate(value)

@@ -16,7 +16,7 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp
+from libc.string cimport memset, strcat, strchr, strcpy, strdup, strlen, strncmp, strstr
 
 from ._controller cimport control_init, control_refused, control_tick
 from ._job cimport *
@@ -44,7 +44,7 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
-cdef int SETTING_ONLY_ORIGIN = 8
+cdef int SETTING_ONLY_ORIGIN = 8, SETTING_ONLY_HTTP = 16, SETTING_ONLY_HTTPS = 32
 cdef int64_t GOOD_ATTEMPT = 64 << 10    # an attempt that lands this much is no failure to count
 cdef int64_t ALIVE = 1 << 10            # fewer bytes in stall_timeout are silence
 cdef int EARLY_TRIES = 2                # retries while no server has ever answered
@@ -514,6 +514,11 @@ def libcurl_version():
     """libcurl's own version line."""
     cdef const char* text = curl_version()
     return text[:strlen(text)].decode("ascii")
+
+
+def libcurl_features():
+    """The CURL_VERSION_* bits of what it was built with."""
+    return curl_version_info(CURLVERSION_NOW).features
 
 
 def libcurl_message(int code):

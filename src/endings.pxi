@@ -24,6 +24,29 @@ cdef bint hopeless(const Cause* cause) noexcept nogil:
                           CURLE_NOT_BUILT_IN, CURLE_UNKNOWN_OPTION, CURLE_INTERFACE_FAILED, CURLE_OUT_OF_MEMORY)
 
 
+cdef void heed_proxy(Transfer* transfer, Cause* cause) noexcept nogil:
+    """What a proxy answered to CONNECT, and how it lets one show who one is."""
+    cdef long status = 0, offered = 0
+    curl_easy_getinfo(transfer.easy, CURLINFO_HTTP_CONNECTCODE, &status)
+    if cause.kind == TRANSPORT and status >= 300:
+        cause.status = <int>status
+    if cause.status == 407:
+        curl_easy_getinfo(transfer.easy, CURLINFO_PROXYAUTH_AVAIL, &offered)
+        cause.offered = <int>offered
+
+
+cdef bint barred(Transfer* transfer, const Cause* cause) noexcept nogil:
+    """Whether nobody gets through so, as long as nothing has: a proxy that refuses the user
+    or the host, a server that refuses the client's certificate."""
+    cdef long said = 0
+    if transfer.job.planned or cause.kind != TRANSPORT:
+        return False
+    curl_easy_getinfo(transfer.easy, CURLINFO_PROXY_ERROR, &said)
+    return (300 <= cause.status < 500 and cause.status not in (408, 429)
+            or said in (CURLPX_NO_AUTH, CURLPX_USER_REJECTED)
+            or strstr(transfer.message, b" alert ") is not NULL)
+
+
 cdef bint unprovable(Job* job) noexcept nogil:
     """Whether a stream that broke can't go on: begun again it would have to be compared
     with bytes that are gone, and no validator says that it is the same object."""
@@ -44,7 +67,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
     # Alone: nothing has arrived since the failure before this one, on any lane.
     cdef bint alone = not job.planned or not others and job.copied - job.copied_stumbled < MOVED_ON
     cdef bint refused = (transfer.received == 0 and not transfer.judged
-                         or cause.kind == STATUS and cause.status in (429, 503)
+                         or cause.kind == STATUS and cause.status in (403, 429, 503)
                          or cause.kind == OTHER_OBJECT)
     cdef bint spent = core.now - job.progressed + (0.0 if others else max(wait, 0.0)) > job.retry_for
     # What was under way when the one before failed has the same reason.
@@ -58,7 +81,7 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
     job.copied_stumbled = job.copied
     atomic_add(&job.failures, 1)
     transfer.attempts = 1 if transfer.received >= MOVED_ON else transfer.attempts + 1
-    if hopeless(&cause) or unprovable(job):
+    if hopeless(&cause) or unprovable(job) or barred(transfer, &cause):
         end(core, job, &cause, False, transfer.message)
         return False
     if refused and not alone:
@@ -209,10 +232,15 @@ cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
     memset(&cause, 0, sizeof(cause))
     cause.kind = STATUS
     cause.code = cause.status = transfer.status
+    heed_proxy(transfer, &cause)
     if transfer.source > 0 and (is_mirror(transfer) or verdict.kind in (EDGE, CHANGED)):
         cause.kind = STATUS if is_mirror(transfer) else OTHER_OBJECT
         source_failed(core, transfer, &cause)
         return True
+    if transfer.status == 403 and newly_connected(transfer) and others_copy(job, transfer):
+        # So says a proxy that takes no more connections. A signed address that has run out
+        # says it as well to those that have worked.
+        return fail(core, transfer, cause, -1.0)
     if transfer.status == 416 and not job.planned and job.first_start > 0:
         job.first_start = 0             # shorter than what an earlier transfer has left of it
         return True
@@ -297,6 +325,7 @@ cdef bint reap(Core* core, Transfer* transfer, CURLcode code) noexcept nogil:
         cause.kind = SURPLUS if code == CURLE_OK else TRANSPORT
         cause.code = code
     cause.status = transfer.status
+    heed_proxy(transfer, &cause)
     if cause.kind == SINK:
         end(core, job, &cause, False, NULL)
         return False

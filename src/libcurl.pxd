@@ -34,6 +34,7 @@ cdef extern from "curl_compat.h" nogil:
         int protocol
     struct curl_version_info_data:
         unsigned int version_num
+        int features
 
     CURLcode curl_global_init(long flags)
     char* curl_version()
@@ -84,6 +85,8 @@ cdef extern from "curl_compat.h" nogil:
     const CURLINFO CURLINFO_RESPONSE_CODE, CURLINFO_REDIRECT_URL, CURLINFO_PRIVATE, CURLINFO_NUM_CONNECTS
     const CURLINFO CURLINFO_STARTTRANSFER_TIME_T, CURLINFO_PRETRANSFER_TIME_T, CURLINFO_NAMELOOKUP_TIME_T
     const CURLINFO CURLINFO_PRIMARY_IP, CURLINFO_PRIMARY_PORT, CURLINFO_HTTP_CONNECTCODE
+    const CURLINFO CURLINFO_PROXYAUTH_AVAIL, CURLINFO_PROXY_ERROR
+    const long CURLPX_NO_AUTH, CURLPX_USER_REJECTED
     const int CURLOT_LONG, CURLOT_VALUES, CURLOT_OFF_T, CURLOT_STRING, CURLOT_SLIST
     const int CURLVERSION_NOW
     const long CURL_HTTP_VERSION_1_1

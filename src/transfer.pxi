@@ -123,6 +123,12 @@ cdef bint repeated(CURL* easy, const char* name) noexcept nogil:
     return curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &found) == 0 and found.amount > 1
 
 
+cdef bint newly_connected(Transfer* transfer) noexcept nogil:
+    cdef long opened = 0
+    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &opened)
+    return opened > 0
+
+
 cdef void head(Transfer* transfer) noexcept nogil:
     """Judge the response whose headers are complete; choose the phase."""
     cdef Job* job = transfer.job
@@ -177,6 +183,8 @@ cdef void head(Transfer* transfer) noexcept nogil:
         transfer.phase = SKIPPING
     else:
         transfer.phase = SKIPPING
+    if transfer.status == 403 and newly_connected(transfer):
+        transfer_leave(transfer)        # perhaps one too many, and an idle one counts as well
     if transfer.phase == COPYING:
         begin_writing(transfer)
     job_trace(job, transfer.lane, STEP_FIRST, transfer.start, transfer.stop)
@@ -355,9 +363,13 @@ cdef int apply_settings(Transfer* transfer) noexcept nogil:
     cdef CURLcode code = CURLE_OK
     cdef int i, kind
     cdef bint private_ = source_of(job, transfer.source).private_ if is_mirror(transfer) else job.private_
+    cdef const char* url = source_of(job, transfer.source).url if is_mirror(transfer) else job.url
+    cdef int other = SETTING_ONLY_HTTP if url[4] | 32 == c's' else SETTING_ONLY_HTTPS   # "https:", "http:"
     for i in range(job.nsettings):
         setting = &job.settings[i]
-        kind = setting.kind & ~SETTING_ONLY_ORIGIN
+        kind = setting.kind & 7
+        if setting.kind & other:
+            continue
         if setting.kind & SETTING_ONLY_ORIGIN and not private_:
             continue
         if kind == 0:

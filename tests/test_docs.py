@@ -146,7 +146,8 @@ class Places:
             self.last = named[-1] if named else self.last
             line = line.replace(DIGEST, self.digest(self.last)) if DIGEST in line else line
             lines.append(PLACE.sub(lambda m: shlex.quote(self.url(m[1])) if shell else self.url(m[1]), line))
-        return "\n".join(lines).replace("machine example.com", "machine 127.0.0.1")
+        text = "\n".join(lines).replace("machine example.com", "machine 127.0.0.1")
+        return text.replace("http://proxy.example:3128", self.base)  # the origin is a proxy, too
 
 
 @pytest.fixture

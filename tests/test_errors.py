@@ -43,6 +43,7 @@ SAMPLES = {
     "name": "retries", "value": -1, "url": "https://host/x", "scheme": "gopher", "status": 404, "code": 7,
     "seconds": 1.5, "reason": "no", "location": "https://h/", "before": '"a"', "after": None, "attempts": 3,
     "algorithm": "md5", "expected": "aa", "actual": "bb", "path": "/tmp/x", "errno": 28, "owner": "me",
+    "offered": ("Basic",),
     "needed": 10, "given": 5, "available": 4, "last": errors.NotFound("gone", url="https://host/x", status=404),
 }  # fmt: skip
 

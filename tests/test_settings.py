@@ -22,14 +22,14 @@ DANGEROUS = """
 def value_of(name, options):
     """The value that libcurl gets for an option, by its name."""
     number = _reactor.option_number(name)
-    found = [(kind, value) for option, kind, value in settings_of(options, "https") if option == number]
+    found = [(kind, value) for option, kind, value in settings_of(options) if option == number]
     assert len(found) <= 1, f"{name} is set twice"
     return found[0] if found else None
 
 
 def refusal(number, value=1):
     with pytest.raises(BadOption) as caught:
-        settings_of(Options(curl={number: value}), "https")
+        settings_of(Options(curl={number: value}))
     assert caught.value.name == "curl"
     assert caught.value.value == number
     return f"{caught.value} {caught.value.hint}"
@@ -47,8 +47,8 @@ def test_defaults():
 def test_a_proxy_by_scheme():
     options = Options(proxy={"http": "http://p", "https": None})
     number = _reactor.option_number("PROXY")
-    for scheme, proxy in (("http", "http://p"), ("https", "")):
-        assert (number, _job.SETTING_STRING, proxy) in settings_of(options, scheme)
+    for only, proxy in ((_job.SETTING_HTTP, "http://p"), (_job.SETTING_HTTPS, "")):
+        assert (number, _job.SETTING_STRING | only, proxy) in settings_of(options)
 
 
 def test_what_is_given():
@@ -133,7 +133,7 @@ def test_everything_that_is_not_on_the_list_is_refused():
         name, kind = _reactor.option_kind(number)
         value = {_job.SETTING_STRING: "x", _job.SETTING_SLIST: ["x"]}.get(kind, 1)
         try:
-            settings_of(Options(curl={number: value}), "https")
+            settings_of(Options(curl={number: value}))
         except BadOption:
             continue
         through.add(name)

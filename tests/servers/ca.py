@@ -30,10 +30,12 @@ class Certificate:
     key_file: Path
 
 
-def client_certificate(folder: Path) -> Certificate:
+def client_certificate(folder: Path, condition: Condition = "valid") -> Certificate:
     """A client's certificate in `folder`, and the authority that a server should trust."""
+    folder.mkdir(exist_ok=True)
     authority = trustme.CA()
-    client = authority.issue_cert("client@tests.invalid")
+    signer = trustme.CA() if condition == "untrusted" else authority
+    client = signer.issue_cert("client@tests.invalid", not_after=_end(condition))
     made = Certificate(folder / "client-ca.pem", folder / "client.pem", folder / "client.key")
     authority.cert_pem.write_to_path(str(made.ca_file))
     client.private_key_pem.write_to_path(str(made.key_file))
@@ -46,12 +48,14 @@ def certify(folder: Path, condition: Condition = "valid") -> Certificate:
     authority = trustme.CA()
     signer = trustme.CA() if condition == "untrusted" else authority
     hosts = ("elsewhere.invalid",) if condition == "wrong-host" else HOSTS
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    ends = yesterday if condition == "expired" else None
-    server = signer.issue_cert(*hosts, not_after=ends)
+    server = signer.issue_cert(*hosts, not_after=_end(condition))
     made = Certificate(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     authority.cert_pem.write_to_path(str(made.ca_file))
     server.private_key_pem.write_to_path(str(made.key_file))
     for number, blob in enumerate(server.cert_chain_pems):
         blob.write_to_path(str(made.cert_file), append=number > 0)
     return made
+
+
+def _end(condition: Condition) -> datetime | None:
+    return datetime.now(UTC) - timedelta(days=1) if condition == "expired" else None

