@@ -116,6 +116,7 @@ class Server:
             connection=connection.number,
             tls=connection.tls,
             certificate=connection.certificate,
+            address=connection.address,
             time=time.monotonic(),
         )
         _, scenario, name, *_ = (*request.path.split("/"), "", "")

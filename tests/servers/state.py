@@ -36,6 +36,8 @@ class Record:
     tls: bool
     certificate: bool
     """The client showed a certificate of its own."""
+    address: str
+    """Ours, which the client connected to."""
     time: float
     """Monotonic seconds at which the request's head was complete."""
     status: int = 0

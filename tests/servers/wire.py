@@ -64,6 +64,7 @@ class Connection:
     def __init__(self, sock: socket.socket, number: int) -> None:
         self.number = number
         self.tls = False
+        self.address: str = sock.getsockname()[0]
         self._sock = sock
         self._received = b""
         self._paced = False
