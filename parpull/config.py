@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["KEYS", "default_path", "read"]
 
 KEYS = (*FROM_TEXT, "headers")
-SIZES = ("part_size", "max_memory")
+SIZES = ("limit_rate", "max_memory", "part_size")
 PATHS = ("ca_file", "cert", "key", "netrc")
 # Options that are not for here, and why.
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
@@ -32,6 +32,8 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "cookies": "credentials belong to one host: --cookie FILE for those of a run",
         "checksum": "a checksum is of one object: --checksum",
         "size": "a size is of one object",
+        "mirrors": "mirrors are of one object: --mirror",
+        "trace": "a trace is of one run: --trace FILE",
         "curl": "libcurl's options are for programs: Options(curl=…)",
         "on_event": "functions are for programs: Options(on_event=…)",
     }

@@ -93,8 +93,8 @@ def proven(int fd, const unsigned char[:] entries, int64_t size, int64_t block, 
         for i in range(first, min(n, stop)):
             entry = <const Entry*>&entries[i * <int64_t>sizeof(Entry)]
             flags[i - first] = (entry.mark == mark_of(i, entry.sum)
-                        and journal_sum_of(fd, i * block, min(block, size - i * block), &sum)
-                        and sum == entry.sum)
+                                and journal_sum_of(fd, i * block, min(block, size - i * block), &sum)
+                                and sum == entry.sum)
     return out
 
 

@@ -43,6 +43,8 @@ durable = true
 resume = false
 verify = "none"
 steal = false
+hedge = false
+limit_rate = "10M"
 retries = 3
 retry_for = 1.5
 connect_timeout = 2
@@ -63,6 +65,7 @@ def test_every_key(written, tmp_path):
     options = Options.from_env(written(EVERYTHING))
     assert (options.connections, options.host_connections, options.part_size) == (8, 12, 16 << 20)
     assert (options.max_memory, options.overwrite, options.durable, options.steal) == (10**6, True, True, False)
+    assert (options.hedge, options.limit_rate) == (False, 10**7)
     assert (options.retries, options.retry_for, options.connect_timeout, options.stall_timeout) == (3, 1.5, 2.0, 4.0)
     assert (options.headers, options.netrc, options.noproxy) == (("X-A: b", "X-B: c"), True, "a,b")
     assert (options.http_version, options.resume, options.verify) == ("2", False, "none")

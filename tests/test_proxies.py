@@ -139,7 +139,7 @@ def test_squid_takes_so_many_connections(origin, name):
     """The same without a tunnel, where the refusal looks like that of a server."""
     with real(lambda: Squid(user=USER, most=3)) as squid:
         url = origin.url(name, size=SIZE, pace=20_000_000)
-        fetch(url, proxy=squid.proxy(USER), part_size=MIB, connections=8)
+        fetch(url, proxy=squid.proxy(USER), part_size=MIB, connections=8, steal=False, hedge=False)
         log = origin.log(name)
         assert len(log.asked) == 8
         assert log.connections <= 8, "that is how squid reaches it"
