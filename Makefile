@@ -72,7 +72,7 @@ build/address/built build/thread/built: .venv/built
 ASAN = LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
     ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1:allocator_may_return_null=1:malloc_context_size=4 \
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-TSAN = LD_PRELOAD="$$(cc -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66:suppressions=tests/tsan.supp
+TSAN = LD_PRELOAD="$$(cc -print-file-name=libtsan.so)" TSAN_OPTIONS=exitcode=66:allocator_may_return_null=1:suppressions=tests/tsan.supp
 SANITIZED = -q -p no:cacheprovider -m "not slow"
 PACED = --deselect tests/test_reactor.py::test_bytes_land_while_python_holds_the_gil \
     --deselect tests/test_landing.py::test_a_ring_holds_what_it_may_not_forget
@@ -80,14 +80,14 @@ PACED = --deselect tests/test_reactor.py::test_bytes_land_while_python_holds_the
 sanitize: build/address/built
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
 	    tests/test_response.py tests/test_reactor.py tests/test_engine.py tests/test_endings.py tests/test_window.py \
-	    tests/test_download.py tests/test_client.py
+	    tests/test_download.py tests/test_client.py tests/test_alternatives.py tests/test_pacing.py
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) -m "slow or not slow" tests/test_scenarios.py -k memory-8-plain
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) tests/test_planner.py --deselect tests/test_planner.py::TestPlan
 
 # Without address randomization: TSan's shadow has a place of its own.
 tsan: build/thread/built
 	CI=1 $(TSAN) setarch -R build/thread/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
-	    tests/test_reactor.py tests/test_window.py \
+	    tests/test_reactor.py tests/test_window.py tests/test_alternatives.py tests/test_pacing.py \
 	    --deselect 'tests/test_window.py::test_reading_on_and_on_uses_many_connections_and_fetches_each_byte_once[auto]'
 
 SECONDS ?= 60
