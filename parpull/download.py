@@ -213,7 +213,7 @@ class Download(Future):
 
     def cancel(self) -> bool:
         """Ask for the end; False if it is done already. What was in place is
-        discarded. result() and `await` return once nothing writes any more."""
+        discarded, but for what a file keeps for the next transfer. result() and `await` return once nothing writes any more."""
         with self._lock:
             if self._done.is_set() or self._ended:
                 return False
