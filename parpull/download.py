@@ -212,8 +212,9 @@ class Download(Future):
     # --- the caller's side ----------------------------------------------------------
 
     def cancel(self) -> bool:
-        """Ask for the end; False if it is done already. What was in place is
-        discarded, but for what a file keeps for the next transfer. result() and `await` return once nothing writes any more."""
+        """Ask for the end; False if it is done already. What was in place is discarded, but
+        for what a file keeps for the next transfer. result() and `await` return once
+        nothing writes any more."""
         with self._lock:
             if self._done.is_set() or self._ended:
                 return False
