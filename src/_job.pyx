@@ -13,7 +13,7 @@ from libc.string cimport memset, strlen, memcpy
 
 from ._landing cimport Landing
 from ._planner cimport plan_free
-from .atomics cimport atomic_add, atomic_get, atomic_set
+from .atomics cimport atomic_add, atomic_get, atomic_publish, atomic_set
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t*, void*)
@@ -301,7 +301,7 @@ cdef class JobHandle:
         source.connect_to = duplicate(connect_to)
         source.etag = duplicate(etag)
         source.last_modified = duplicate(last_modified)
-        atomic_set(&self.job.nsources, index + 1)
+        atomic_publish(&self.job.nsources, index + 1)
         return True
 
     def allow(self, int connections):

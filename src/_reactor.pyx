@@ -23,7 +23,7 @@ from ._job cimport *
 from ._landing cimport *
 from ._planner cimport *
 from ._response cimport *
-from .atomics cimport atomic_add, atomic_get, atomic_set
+from .atomics cimport atomic_acquire, atomic_add, atomic_get, atomic_set
 from .libcurl cimport *
 
 cdef extern from "waiting.h" nogil:

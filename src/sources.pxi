@@ -17,7 +17,7 @@ cdef inline Source* source_of(Job* job, int index) noexcept nogil:
 cdef int choose_source(Job* job, Transfer* transfer) noexcept nogil:
     """Spread the lanes over the sources that are alive; one that has failed moves on to
     the next."""
-    cdef int n = <int>atomic_get(&job.nsources)
+    cdef int n = <int>atomic_acquire(&job.nsources)
     cdef int index, alive = 1, wanted
     if n == 0 or not job.planned or job.stream:
         return 0
@@ -75,7 +75,7 @@ cdef void source_measured(Core* core, Transfer* transfer, double rate) noexcept 
     source.fails = 0
     source.parts += 1
     source.rate += (rate - source.rate) * (0.25 if source.parts > 1 else 1.0)
-    for index in range(<int>atomic_get(&job.nsources) + 1):
+    for index in range(<int>atomic_acquire(&job.nsources) + 1):
         fastest = max(fastest, source_of(job, index).rate)
     if (transfer.source > 0 and not source.dead and source.parts >= SOURCE_PARTS
             and source.rate < SOURCE_SLOW * fastest):
