@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Alternatives", "addresses_of", "same_object"]
 
-SPREAD_FROM = 16 << 20  # bytes of an object that is worth asking several addresses
+WORTH_IT = 1 << 20  # bytes for which a mirror is asked
+SPREAD_FROM = 16 << 20  # bytes that are worth asking several addresses
 MOST_ADDRESSES = 8
 OWN = ("CONNECT_TO", "UNIX_SOCKET_PATH", "ABSTRACT_UNIX_SOCKET")  # the user says where connections lead
 
@@ -102,9 +103,10 @@ class Alternatives:
         self._names: list[str] = []  # of the sources, in the reactor's order
         self._closed = False
 
-    def look(self, target: Target, *, proven: bool) -> None:
-        """The target is known: find what else has it. On whatever thread; does not wait."""
-        if not target.ranges or target.size is None:
+    def look(self, target: Target, size: int | None, *, proven: bool) -> None:
+        """The target is known, and that `size` bytes of it are wanted: find what else has
+        it. On whatever thread; does not wait."""
+        if not target.ranges or size is None or size < WORTH_IT:
             return
         for url in self._options.mirrors:
             try:
@@ -118,7 +120,7 @@ class Alternatives:
             if late:
                 download.cancel()
             download.add_done_callback(lambda done, url=url: self._answered(url, target, done, proven))  # type: ignore[misc]
-        if self._wants_addresses(target):
+        if size >= SPREAD_FROM and self._wants_addresses(target):
             threading.Thread(
                 target=self._look_up, args=(target.url, target.address), name="parpull-addresses", daemon=True
             ).start()
@@ -181,7 +183,6 @@ class Alternatives:
         _, host, _ = origin_of(target.url)
         return (
             target.address is not None
-            and (target.size or 0) >= SPREAD_FROM
             and self._options.limit > 1
             and not proxied(self._options)
             and not any(option_number(name) in self._options.curl for name in OWN)

@@ -102,6 +102,7 @@ class Download(Future):
         self._digest: tuple[str | None, BaseException | None] | None = None
         self._landing: Landing | None = None
         self._readers = 0
+        self._known = known is not None  # one of many transfers of one object
         self._slowly = False  # what is there may have to be proven first
         self._opening = False  # a thread of its own opens the sink
         self._resumed = 0  # bytes that were in place before the transfer
@@ -365,8 +366,8 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
-        if not stream:
-            self._alternatives.look(target, proven=self._checksum is not None)
+        if not stream and not self._known:
+            self._alternatives.look(target, size, proven=self._checksum is not None)
 
     def _doubts(self, target: Target, size: int | None) -> Iterator[str]:
         if not target.ranges and target.validator is None and size != 0:
