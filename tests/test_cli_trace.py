@@ -40,7 +40,7 @@ def test_what_v_and_json_show(capfd):
         display.event(item, traced("sent"))
         display.event(item, step)
     out, err = capfd.readouterr()
-    assert err == "weights.bin: connections 8 -> 16: 412.0 MiB/s, grew\n"
+    assert err == "weights.bin: connections 8 -> 16: 412.0 MiB/s, do more bring more?\n"
     line = json.loads(out)
     assert (line["event"], line["before"], line["after"], line["why"]) == ("adapted", 8, 16, "grow")
     from jsonschema import Draft202012Validator

@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Display", "Json", "Lines", "Meter", "Totals", "choose", "ending"]
 
+# What moved the controller, for somebody who has not read it.
+WHY = {
+    "grow": "do more bring more?",
+    "gain": "that paid",
+    "no gain": "that did not pay",
+    "fell": "it has become slower",
+    "probe": "would another number do by now?",
+    "refused": "the server takes no more",
+}
+
 
 class Display:
     """Shows nothing but errors (-q); the others build on it."""
@@ -174,7 +184,7 @@ def readable(event: Event) -> str | None:
         case "warned":
             return f"warning: {data.message}"
         case "adapted":
-            why = "grew" if data.why == "grow" else data.why
+            why = WHY.get(data.why, data.why)
             rate = f"{human_rate(data.rate)}, " if data.rate else ""
             return f"connections {data.before} -> {data.after}: {rate}{why}"
         case "finished" | "traced":
