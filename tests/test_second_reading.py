@@ -1,0 +1,215 @@
+"""What a second, hostile reading of mirrors, the tail and the limited rate has found."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import parpull
+from parpull.alternatives import Alternatives
+from parpull.options import Options
+from parpull.sources import Target
+from tests.servers.content import first_difference, sha256
+from tests.servers.origin import Origin
+from tests.servers.raw import Raw
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+PACE = 10_000_000
+
+
+@pytest.fixture
+def second():
+    with Origin() as origin:
+        yield origin
+
+
+# --- a signed address that runs out, and a mirror ---------------------------------------
+
+
+def test_a_signed_address_is_resolved_anew_beside_a_mirror(origin, second, name):
+    """Only the home's own answer shows that its new address works, not a mirror's."""
+    events = []
+    url = origin.url(name, size=SIZE, pace=PACE, redirect="signed", uses=5)
+    mirror = second.url(name, size=SIZE, pace=PACE)
+    with parpull.fetch(url, mirrors=[mirror], connections=6, part_size=MIB, on_event=events.append) as blob:
+        assert first_difference(memoryview(blob), 0) is None
+    refreshed = [event for event in events if event.kind == "refreshed"]
+    redirected = [event for event in events if event.kind == "redirected"]
+    assert refreshed
+    assert len(redirected) == len(refreshed) + 1
+    assert second.log(name).sent > SIZE // 5
+
+
+# --- a mirror that falls silent ------------------------------------------------------------
+
+
+def test_a_mirror_that_falls_silent_is_dropped(origin, name):
+    release = threading.Event()
+
+    def answer(send, number, span):
+        if span == (0, 1):
+            from tests.servers.content import content
+
+            send(
+                b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\n"
+                b"Content-Range: bytes 0-0/%d\r\n\r\n%s" % (SIZE, bytes(content(0, 1)))
+            )
+            return True
+        release.wait(20)
+        return False
+
+    events = []
+    with Raw(answer) as mirror:
+        try:
+            with parpull.fetch(
+                origin.url(name, size=SIZE, pace=1_500_000), mirrors=[mirror.url], connections=6, part_size=MIB,
+                checksum=f"sha256={sha256(SIZE)}", on_event=events.append,
+            ) as blob:  # fmt: skip
+                assert first_difference(memoryview(blob), 0) is None
+        finally:
+            release.set()
+        told = [event.message for event in events if event.kind == "warned"]
+        assert len(told) == 1
+        assert "is used no more" in told[0]
+        assert mirror.requests <= 1 + 6
+
+
+# --- what a closed Alternatives does -------------------------------------------------------
+
+
+class Handle:
+    """Notes sources down."""
+
+    def __init__(self, during=lambda: None):
+        self.sources = 0
+        self._during = during
+
+    def add_source(self, *_, **__):
+        self.sources += 1
+        self._during()
+        return True
+
+
+def nothing(*_):
+    pass
+
+
+def of(handle, options=None, ask=nothing):
+    return Alternatives(
+        handle, options or Options(), "http://many.test/x", ask=ask, poke=nothing, warn=nothing, doubt=nothing
+    )
+
+
+def target(size=SIZE):
+    return Target(
+        "http://localhost/x", size=size, etag='"a"', last_modified=None, ranges=True, headers={}, address="127.0.0.9"
+    )
+
+
+def test_nobody_is_asked_after_the_end():
+    asked = []
+    alternatives = of(Handle(), Options(mirrors=("http://mirror.test/x",)), ask=lambda *a: asked.append(a))
+    alternatives.close()
+    alternatives.look(target(), proven=False)
+    assert not asked
+
+
+def test_without_a_thread_the_addresses_are_not_looked_up(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    of(Handle()).look(target(), proven=False)
+
+
+def test_a_source_has_its_name_before_it_can_be_dropped():
+    """The reactor may drop it before the thread that found it goes on."""
+    found, asked = [], []
+
+    def dropped():
+        try:
+            found.append(alternatives.name(1))
+        except IndexError as error:
+            found.append(error)
+
+    def during():
+        if not asked:
+            asked.append(threading.Thread(target=dropped))
+            asked[0].start()
+            time.sleep(0.05)
+
+    alternatives = of(Handle(during))
+    alternatives._look_up("http://localhost/x", "127.0.0.9")
+    asked[0].join(5)
+    assert found == ["address 127.0.0.1 of localhost"]
+
+
+# --- where a mirror is of no use ------------------------------------------------------------
+
+
+def test_a_probe_asks_no_mirror(origin, second, name):
+    with parpull.Client(mirrors=[second.url(name, size=SIZE)]) as client:
+        assert client.probe(origin.url(name, size=SIZE)).size == SIZE
+    assert len(second.log(name)) == 0
+
+
+def test_a_reader_asks_its_mirrors_once(origin, second, name):
+    size = 300 * MIB
+    with parpull.open(
+        origin.url(name, size=size), mirrors=[second.url(name, size=size)], window=8 * MIB, buffering=0
+    ) as reader:
+        for at in range(0, size, 30 * MIB):
+            reader.seek(at)
+            assert first_difference(reader.read(100), at) is None
+    assert len(second.log(name).with_header("range")) <= 1 + 4
+
+
+# --- a limited rate -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connections", [3, 8, "auto"])
+def test_a_limited_rate_hedges_nothing(connections, origin, name):
+    """A connection that waits for the rate is not slow: its bytes are not thrown away."""
+    size = 12 * MIB
+    with parpull.submit(origin.url(name, size=size), limit_rate=3_000_000, connections=connections) as download:
+        with download.result() as blob:
+            assert first_difference(memoryview(blob), 0) is None
+        progress = download.progress()
+    print(progress)
+    assert progress.hedges == 0
+    assert progress.retries == 0
+
+
+# --- what a resumed file holds ---------------------------------------------------------------
+
+
+def test_bytes_that_only_a_digest_would_prove_are_not_left_for_the_next(origin, second, name, tmp_path):
+    """A mirror may hold another object of that size: the digest of the whole finds out.
+    The next transfer may have none."""
+    path = tmp_path / "file"
+    url = origin.url(name, size=SIZE, pace=4_000_000)
+    mirror = second.url(name, size=SIZE, version=2, pace=PACE)
+    checksum = f"sha256={sha256(SIZE)}"
+    with parpull.submit(url, path, mirrors=[mirror], connections=4, part_size=2 * MIB, checksum=checksum) as download:
+        until = time.monotonic() + 10
+        while second.log(name).sent < 12 * MIB and time.monotonic() < until:
+            time.sleep(0.05)
+    assert download.cancelled()
+    parpull.fetch(url, path, connections=16).close()
+    assert first_difference(path.read_bytes(), 0) is None
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def test_a_client_is_closed_while_mirrors_are_asked(origin, second, name):
+    began = time.monotonic()
+    for _ in range(5):
+        with parpull.Client(mirrors=[second.url(name, size=SIZE, latency=30)] * 4) as client:
+            download = client.submit(origin.url(name, size=SIZE, pace=PACE))
+            assert download.begun(10)
+    assert download.cancelled()
+    assert time.monotonic() - began < 5
