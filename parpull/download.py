@@ -142,7 +142,10 @@ class Download(Future):
             trace=options.trace,
             direct=not proxied(options),
         )
-        self._alternatives = Alternatives(self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn)
+        self._at_once = first_part
+        self._alternatives = Alternatives(
+            self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn, doubt=self._doubt
+        )
         if known is None:
             self._set_request(request)
         else:
@@ -152,6 +155,10 @@ class Download(Future):
     def _ask(self, url: str, options: Options) -> Download:
         download = Download(self._engine, url, resolve(url, options), MemorySink(None), options, [(0, 1)])
         return download.start(along=True)
+
+    def _doubt(self) -> None:
+        if isinstance(self._sink, FileSink):
+            self._sink.doubt()
 
     def start(self, *, along: bool = False) -> Self:
         """Hand the transfer to the engine; `along`: for another one that is under way.
@@ -308,16 +315,21 @@ class Download(Future):
             self._opening = True  # before it runs: whoever ends the transfer meanwhile waits for it
             threading.Thread(target=self._land_slowly, args=(target, stream), name="parpull-prove", daemon=True).start()
         else:
-            self._land(target, stream=stream)
-            self._engine.answer_begin(self.handle)
+            self._begin(target, stream)
+
+    def _begin(self, target: Target, stream: bool) -> None:
+        self._land(target, stream=stream)
+        self._engine.answer_begin(self.handle)
+        assert self._landing is not None
+        if not stream and self._landing.size > self._at_once:  # else the first response brings all of it
+            self._alternatives.look(target, proven=self._checksum is not None)
 
     def _land_slowly(self, target: Target, stream: bool) -> None:
         """On a thread of its own: the notifier has other transfers to look after while
         this one reads what is in place."""
         try:
             if self._wanted():
-                self._land(target, stream=stream)
-                self._engine.answer_begin(self.handle)
+                self._begin(target, stream)
         except BaseException as error:
             self._abort(error)
         finally:
@@ -365,8 +377,6 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
-        if not stream:
-            self._alternatives.look(target, proven=self._checksum is not None)
 
     def _doubts(self, target: Target, size: int | None) -> Iterator[str]:
         if not target.ranges and target.validator is None and size != 0:
