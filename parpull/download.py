@@ -319,10 +319,10 @@ class Download(Future):
 
     def _begin(self, target: Target, stream: bool) -> None:
         self._land(target, stream=stream)
-        self._engine.answer_begin(self.handle)
         assert self._landing is not None
         if not stream and self._landing.size > self._at_once:  # else the first response brings all of it
             self._alternatives.look(target, proven=self._checksum is not None)
+        self._engine.answer_begin(self.handle)
 
     def _land_slowly(self, target: Target, stream: bool) -> None:
         """On a thread of its own: the notifier has other transfers to look after while
