@@ -32,7 +32,7 @@ from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
 from .settings import proxied, settings_of
-from .sources import Request, Target, follow, origin_of, resolve, target_of
+from .sources import Request, Target, absolute, follow, origin_of, resolve, target_of
 from .spans import size_of
 
 TYPE_CHECKING = False
@@ -287,7 +287,7 @@ class Download(Future):
         if event["status"] == 304 and self._existing is not None and self._conditions:
             self._settle(self._existing)
             return
-        request = follow(self._request, event["status"], event["text"])
+        request = follow(self._request, event["status"], absolute(self._request.url, event["text"]))
         self._tell(Redirected(self.url, status=event["status"], location=redact(request.url)))
         self._set_request(request)
         if self.target is None:  # the connections will be to that host

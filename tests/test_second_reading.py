@@ -11,7 +11,7 @@ import parpull
 from parpull.alternatives import Alternatives
 from parpull.options import Options
 from parpull.sources import Target
-from tests.servers.content import first_difference, sha256
+from tests.servers.content import content, first_difference, sha256
 from tests.servers.origin import Origin
 from tests.servers.raw import Raw
 
@@ -51,11 +51,9 @@ def test_a_mirror_that_falls_silent_is_dropped(origin, name):
 
     def answer(send, number, span):
         if span == (0, 1):
-            from tests.servers.content import content
-
             send(
                 b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\n"
-                b"Content-Range: bytes 0-0/%d\r\n\r\n%s" % (SIZE, bytes(content(0, 1)))
+                b"Content-Range: bytes 0-0/%d\r\n\r\n%s" % (SIZE, content(0, 1))
             )
             return True
         release.wait(20)
@@ -178,7 +176,6 @@ def test_a_limited_rate_hedges_nothing(connections, origin, name):
         with download.result() as blob:
             assert first_difference(memoryview(blob), 0) is None
         progress = download.progress()
-    print(progress)
     assert progress.hedges == 0
     assert progress.retries == 0
 
@@ -213,3 +210,61 @@ def test_a_client_is_closed_while_mirrors_are_asked(origin, second, name):
             assert download.begun(10)
     assert download.cancelled()
     assert time.monotonic() - began < 5
+
+
+def test_only_the_home_shows_that_its_new_address_works(second, name):
+    """A mirror's answer in between does not make the next hop look like the end of that
+    address: one refresh for each time that it ran out."""
+    state = {"left": 4, "hops": 0, "ends": 0}
+    lock = threading.Lock()
+
+    def answer(send, number, span):
+        with lock:
+            cut = number == 1 and span[0] > 0
+            hop = state["hops"] > 0
+            if hop:
+                state["hops"] -= 1
+                state["left"] = 4
+            else:
+                state["left"] -= 1
+            gone = not hop and state["left"] < 0 and not cut
+            if gone:
+                state["hops"], state["ends"] = 2, state["ends"] + 1
+        if hop:
+            time.sleep(0.2)
+            send(b"HTTP/1.1 302 Found\r\nLocation: /object\r\nContent-Length: 0\r\n\r\n")
+        elif gone:
+            send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        else:
+            body = content(span[0], min(span[1], SIZE) - span[0])
+            about = f"HTTP/1.1 206 Partial Content\r\nContent-Length: {len(body)}\r\n"
+            send(f"{about}Content-Range: bytes {span[0]}-{span[0] + len(body) - 1}/{SIZE}\r\n\r\n".encode())
+            send(body[: 20_000 if cut else None])
+        return not cut  # the first lane turns to the mirror
+
+    events = []
+    with (
+        Raw(answer) as home,
+        parpull.fetch(
+            home.url, mirrors=[second.url(name, size=SIZE)], connections=3, part_size=MIB,
+            checksum=f"sha256={sha256(SIZE)}", on_event=events.append,
+        ) as blob,
+    ):  # fmt: skip
+        assert first_difference(memoryview(blob), 0) is None
+    refreshed = [event for event in events if event.kind == "refreshed"]
+    assert 1 <= len(refreshed) <= state["ends"]
+
+
+@pytest.mark.parametrize("length", [10, 1_000_000])
+def test_a_redirect_whose_body_does_not_come_whole(length):
+    def answer(send, number, span):
+        if number == 1:
+            send(b"HTTP/1.1 302 Found\r\nLocation: /other?u=a://b\r\nContent-Length: %d\r\n\r\nx" % length)
+            if length > MIB // 2:
+                send(bytes(length - 1))
+            return False
+        send(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nContent-Range: bytes 0-4/5\r\n\r\nhello")
+        return True
+
+    with Raw(answer) as server, parpull.fetch(server.url) as blob:
+        assert bytes(memoryview(blob)) == b"hello"
