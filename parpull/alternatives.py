@@ -80,7 +80,8 @@ def _is_address(host: str) -> bool:
 
 class Alternatives:
     """Those of one Download. ask: begins a transfer of the first byte of a URL, for
-    nothing but its target; poke: has the reactor look again; warn: tells the user."""
+    nothing but its target; poke: has the reactor look again; warn: tells the user; doubt:
+    bytes may come that only the digest of the whole would prove."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Alternatives:
         ask: Callable[[str, Options], Download],
         poke: Callable[[], None],
         warn: Callable[[str], None],
+        doubt: Callable[[], None],
     ) -> None:
         self._handle = handle
         self._options = options
@@ -98,6 +100,7 @@ class Alternatives:
         self._ask = ask
         self._poke = poke
         self._warn = warn
+        self._doubt = doubt
         self._lock = threading.Lock()  # add_source wants one thread at a time
         self._asked: list[Download] = []
         self._names: list[str] = []  # of the sources, in the reactor's order
@@ -109,8 +112,12 @@ class Alternatives:
         if not target.ranges or size is None or size < WORTH_IT:
             return
         for url in self._options.mirrors:
+            with self._lock:  # the end may come meanwhile, on another thread
+                if self._closed:
+                    return
+                ask = self._ask
             try:
-                download = self._ask(url, self._options_for(url))
+                download = ask(url, self._options_for(url))
             except (ParpullError, RuntimeError) as error:  # RuntimeError: the Client is closed
                 self._warn(f"mirror {redact(url)} is not used: {error}")
                 continue
@@ -121,13 +128,18 @@ class Alternatives:
                 download.cancel()
             download.add_done_callback(lambda done, url=url: self._answered(url, target, done, proven))  # type: ignore[misc]
         if size >= SPREAD_FROM and self._wants_addresses(target):
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._look_up, args=(target.url, target.address), name="parpull-addresses", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # too many, or the interpreter ends: one address does
+                pass
 
     def name(self, number: int) -> str:
         """How to call a source to the user."""
-        return self._names[number - 1]
+        with self._lock:  # who has added it may be about to give it its name
+            return self._names[number - 1]
 
     def close(self) -> None:
         """The transfer is over."""
@@ -135,7 +147,7 @@ class Alternatives:
             self._closed = True
             asked, self._asked = self._asked, []
         # They lead back to the Download, which holds the caller's buffer.
-        self._ask = self._poke = self._warn = _nothing
+        self._ask = self._poke = self._warn = self._doubt = _nothing
         for download in asked:
             download.cancel()
 
@@ -160,6 +172,8 @@ class Alternatives:
             if why is not None or theirs is None:
                 self._warn(f"mirror {redact(url)} is not used: {why}")
                 return
+            if same_object(ours, theirs, proven=False) is not None:
+                self._doubt()
             request = done.resolved
             private = request.private and origin_of(url) == origin_of(self._home)
             with self._lock:

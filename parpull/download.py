@@ -32,7 +32,7 @@ from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
 from .settings import proxied, settings_of
-from .sources import Request, Target, follow, origin_of, resolve, target_of
+from .sources import Request, Target, absolute, follow, origin_of, resolve, target_of
 from .spans import size_of
 
 TYPE_CHECKING = False
@@ -102,7 +102,6 @@ class Download(Future):
         self._digest: tuple[str | None, BaseException | None] | None = None
         self._landing: Landing | None = None
         self._readers = 0
-        self._known = known is not None  # one of many transfers of one object
         self._slowly = False  # what is there may have to be proven first
         self._opening = False  # a thread of its own opens the sink
         self._resumed = 0  # bytes that were in place before the transfer
@@ -143,7 +142,10 @@ class Download(Future):
             trace=options.trace,
             direct=not proxied(options),
         )
-        self._alternatives = Alternatives(self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn)
+        self._at_once = first_part
+        self._alternatives = Alternatives(
+            self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn, doubt=self._doubt
+        )
         if known is None:
             self._set_request(request)
         else:
@@ -153,6 +155,10 @@ class Download(Future):
     def _ask(self, url: str, options: Options) -> Download:
         download = Download(self._engine, url, resolve(url, options), MemorySink(None), options, [(0, 1)])
         return download.start(along=True)
+
+    def _doubt(self) -> None:
+        if isinstance(self._sink, FileSink):
+            self._sink.doubt()
 
     def start(self, *, along: bool = False) -> Self:
         """Hand the transfer to the engine; `along`: for another one that is under way.
@@ -281,7 +287,7 @@ class Download(Future):
         if event["status"] == 304 and self._existing is not None and self._conditions:
             self._settle(self._existing)
             return
-        request = follow(self._request, event["status"], event["text"])
+        request = follow(self._request, event["status"], absolute(self._request.url, event["text"]))
         self._tell(Redirected(self.url, status=event["status"], location=redact(request.url)))
         self._set_request(request)
         if self.target is None:  # the connections will be to that host
@@ -309,16 +315,21 @@ class Download(Future):
             self._opening = True  # before it runs: whoever ends the transfer meanwhile waits for it
             threading.Thread(target=self._land_slowly, args=(target, stream), name="parpull-prove", daemon=True).start()
         else:
-            self._land(target, stream=stream)
-            self._engine.answer_begin(self.handle)
+            self._begin(target, stream)
+
+    def _begin(self, target: Target, stream: bool) -> None:
+        self._land(target, stream=stream)
+        assert self._landing is not None
+        if not stream and self._landing.size > self._at_once:  # else the first response brings all of it
+            self._alternatives.look(target, self._landing.size, proven=self._checksum is not None)
+        self._engine.answer_begin(self.handle)
 
     def _land_slowly(self, target: Target, stream: bool) -> None:
         """On a thread of its own: the notifier has other transfers to look after while
         this one reads what is in place."""
         try:
             if self._wanted():
-                self._land(target, stream=stream)
-                self._engine.answer_begin(self.handle)
+                self._begin(target, stream)
         except BaseException as error:
             self._abort(error)
         finally:
@@ -366,8 +377,6 @@ class Download(Future):
             followed=followed,
         )
         self._begun.set()
-        if not stream and not self._known:
-            self._alternatives.look(target, size, proven=self._checksum is not None)
 
     def _doubts(self, target: Target, size: int | None) -> Iterator[str]:
         if not target.ranges and target.validator is None and size != 0:

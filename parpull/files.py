@@ -118,6 +118,7 @@ class FileSink:
         self.existing: Record | None = None
         self.gap: tuple[int, int] | None = None
         self._resume = resume
+        self._doubted = False
         self._journal: Journal | None = None
         self._overwrite = overwrite
         self._durable = durable
@@ -330,7 +331,13 @@ class FileSink:
     @property
     def keeps(self) -> bool:
         """Whether another transfer could go on from what is here."""
-        return self._journal is not None and any(self._journal.claims())
+        return self._journal is not None and not self._doubted and any(self._journal.claims())
+
+    def doubt(self) -> None:
+        """Not every byte is from where the validator is: the next transfer, which may have
+        no digest, can't go on from here, not even after a crash."""
+        self._doubted = True
+        self._forget()
 
     def keep(self) -> None:
         """Leave it for the next transfer."""

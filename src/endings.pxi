@@ -249,6 +249,8 @@ cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
         return post_head(core, transfer)
     if verdict.kind == MOVED and not stale:
         curl_easy_getinfo(transfer.easy, CURLINFO_REDIRECT_URL, &location)
+        if location is NULL:            # libcurl forms it only where the body came whole
+            location = <char*>header(transfer.easy, b"Location")
         job.state = ASKED
         return post(core, job, REDIRECTED, &cause, strdup(location) if location is not NULL else NULL)
     if verdict.kind in (MOVED, EXPIRED, MISSING) and stale:

@@ -121,7 +121,8 @@ cdef bint assign(Core* core, Job* job) noexcept nogil:
                 atomic_add(&job.steals, 1)
                 job_trace(job, theft.victim, STEP_STOLEN, part.start, part.stop)
         ground_unlock(job.ground)
-        if not got and helps and job.hedge:
+        # With a limited rate they are all slow, and each in its turn.
+        if not got and helps and job.hedge and job.bucket is NULL:
             if not replace_slowest(core, job):
                 return False
             ground_lock(job.ground)

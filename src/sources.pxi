@@ -19,8 +19,8 @@ cdef int choose_source(Job* job, Transfer* transfer) noexcept nogil:
     the next."""
     cdef int n = <int>atomic_acquire(&job.nsources)
     cdef int index, alive = 1, wanted
-    if n == 0 or not job.planned or job.stream:
-        return 0
+    if n == 0 or not job.planned or job.stream or not job.proven:
+        return 0                            # what a new address is worth only it can show
     for index in range(1, n + 1):
         alive += not source_of(job, index).dead
     wanted = (transfer.lane + transfer.turn) % alive
@@ -63,6 +63,20 @@ cdef bint source_failed(Core* core, Transfer* transfer, const Cause* cause) noex
     if not source.dead and (source.fails >= SOURCE_TRIES or unreachable(cause) or cause.kind != TRANSPORT):
         drop_source(core, job, transfer.source, cause)
     return True
+
+
+cdef void source_lagged(Core* core, Transfer* transfer) noexcept nogil:
+    """A transfer was too slow: a source that this happens to again and again is dropped."""
+    cdef Source* source = source_of(transfer.job, transfer.source)
+    cdef Cause cause
+    transfer.turn += 1
+    if transfer.source == 0:
+        return
+    source.fails += 1
+    if not source.dead and source.fails >= SOURCE_TRIES:
+        memset(&cause, 0, sizeof(cause))
+        cause.kind = SILENT if transfer.received == 0 else NONE
+        drop_source(core, transfer.job, transfer.source, &cause)
 
 
 cdef void source_measured(Core* core, Transfer* transfer, double rate) noexcept nogil:

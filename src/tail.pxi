@@ -86,7 +86,7 @@ cdef bint ask_anew(Core* core, Transfer* slow) noexcept nogil:
     job_trace(job, slow.lane, STEP_HEDGED, slow.start, slow.stop)
     atomic_add(&job.hedges, 1)
     job.patience *= 2
-    slow.turn += 1
+    source_lagged(core, slow)
     if slow.phase == SENT:
         stop(core, slow)
         return give_back_part(core, slow)

@@ -8,7 +8,7 @@ certificate) is bound to the origin of the URL that the user gave. One function,
 from __future__ import annotations
 
 import os
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from .._version import __version__
 from ..errors import BadOption, BadURL, RedirectRefused, UnknownScheme, redact
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..options import Options
 
-__all__ = ["Request", "follow", "origin_of", "resolve"]
+__all__ = ["Request", "absolute", "follow", "origin_of", "resolve"]
 
 SCHEMES = ("http", "https")
 PORTS = {"http": 80, "https": 443}
@@ -156,6 +156,14 @@ def basic(user: str, password: str) -> str:
 
     raw = f"{user}:{password}".encode()
     return "Basic " + binascii.b2a_base64(raw, newline=False).decode("ascii")
+
+
+def absolute(url: str, location: str | None) -> str | None:
+    """A Location as an address: it may be relative to the `url` that was asked."""
+    try:
+        return urljoin(url, location) if location and not urlsplit(location).scheme else location
+    except ValueError:
+        return location
 
 
 def follow(request: Request, status: int, location: str | None) -> Request:
