@@ -258,8 +258,8 @@ cdef size_t on_body(char* data, size_t size, size_t n, void* client) noexcept no
             return CURL_WRITEFUNC_PAUSE
         transfer.job.bucket.tokens -= n
     transfer.received += n
-    if transfer.fault.kind == SINK:
-        return 0
+    if transfer.fault.kind in (SINK, DIFFERENT):
+        return 0                        # said once already, perhaps inside curl_easy_pause, which hears nothing
     if transfer.phase == SKIPPING:
         transfer.skipped += n
         return n if transfer.full or transfer.skipped <= SKIP_LIMIT else 0
