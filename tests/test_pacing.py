@@ -8,6 +8,7 @@ import pytest
 
 import parpull
 from tests.servers.content import first_difference
+from tests.servers.origin import Origin
 
 MIB = 1 << 20
 
@@ -94,7 +95,8 @@ def test_a_client_remembers_what_a_host_was_good_for(origin, name):
             events = []
             client.fetch(origin.url(f"{name}/{i}", size=192 * MIB, pace=8_000_000), on_event=events.append).close()
             peak = events[-1].connections
-    assert numbers(events) == []
+    steps = [event.before for event in events if event.kind == "adapted"]
+    assert steps[:1] in ([], [32]), "it begins where the one before has ended"
     assert peak == 32
 
 
@@ -105,8 +107,9 @@ def test_a_given_number_is_kept(origin, name):
 
 
 @pytest.mark.parametrize("scenario", ["limit-429", "limit-503", "limit-refused", "limit-rst"])
-def test_auto_keeps_to_what_a_server_takes(scenario, origin, name):
-    _, events = timed(origin.url(name, size=64 * MIB, scenario=scenario, pace=10_000_000))
+def test_auto_keeps_to_what_a_server_takes(scenario, name):
+    with Origin() as origin:  # its listening socket closes, for all that use it
+        _, events = timed(origin.url(name, size=64 * MIB, scenario=scenario, pace=10_000_000))
     refused = [event for event in events if event.kind == "retrying"]
     assert len(refused) <= 10
     assert events[-1].size == 64 * MIB
