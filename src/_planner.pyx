@@ -256,8 +256,9 @@ cdef int plan_release(Plan* plan, int lane, int64_t landed) noexcept nogil:
 
 cdef bint plan_steal(Plan* plan, int thief, double handshake, Steal* out) noexcept nogil:
     """Let an idle lane take the far half of what the slowest-to-finish lane has
-    not claimed. False when no theft would pay: the victim's connection dies by
-    it, so the time saved must exceed a handshake."""
+    not claimed. False when no theft would pay: the victim's connection dies by it,
+    so the time saved must exceed a handshake. Before anything has been measured
+    none pays: what comes sooner than a rate is known is one request."""
     cdef int lane, victim = -1
     cdef int64_t rest, most = 0, middle
     cdef double rate, seconds, longest = 0.0
@@ -271,11 +272,9 @@ cdef bint plan_steal(Plan* plan, int thief, double handshake, Steal* out) noexce
             continue
         rate = plan.lanes[lane].rate if plan.lanes[lane].rate > 0 else plan.rate
         seconds = rest / rate if rate > 0 else 0.0
-        if seconds > longest or (longest == 0 and rest > most):
+        if seconds > longest:
             victim, most, longest = lane, rest, seconds
-    if victim < 0:
-        return False
-    if plan.rate > 0 and longest / 2 < 2 * handshake:
+    if victim < 0 or longest / 2 < 2 * handshake:
         return False
     middle = plan.lanes[victim].claim + most // 2
     middle -= middle % plan.block

@@ -489,11 +489,13 @@ def test_the_victim_is_the_one_that_would_finish_last():
     assert plan.steal(2)[0] == 1
 
 
-def test_without_rates_the_longest_rest_is_the_victim():
+def test_nothing_is_stolen_before_a_rate_is_known():
     plan = Planner(96 * MIB, lanes=3)
     assert plan.adopt(0, 0, 32 * MIB)
     assert plan.adopt(1, 32 * MIB, 96 * MIB)
-    assert plan.steal(2)[0] == 1
+    assert plan.steal(2) is None
+    plan.rated(0, MIB)
+    assert plan.steal(2)[0] == 0
 
 
 def test_hedges_only_the_last_blocks_of_a_slow_lane():
