@@ -257,11 +257,19 @@ cdef void hand_out(Core* core) noexcept nogil:
 
 
 cdef int patience(Core* core) noexcept nogil:
-    """Milliseconds to poll at most: until the next backoff ends or the next tick."""
+    """Milliseconds to poll at most: until the next backoff ends or the next tick; 0 if
+    there are commands. Their wakeup may be gone: curl_multi_perform of 8.21 takes one
+    that came since obey()."""
     cdef double wait = min(TICK, until_poured(core)) if core.jobs is not NULL else 60.0
     cdef Job* job = core.jobs
     cdef int lane
     cdef double due
+    cdef bint told
+    pthread_mutex_lock(&core.lock)
+    told = core.head is not NULL
+    pthread_mutex_unlock(&core.lock)
+    if told:
+        return 0
     while job is not NULL:
         for lane in range(job.limit if job.transfers is not NULL else 0):
             if lane_of(job, lane).phase == IDLE:

@@ -90,7 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--python", default=sys.executable, help="whose wheel it is (default: this one's)")
     parser.add_argument("--work", type=Path, default=Path("build/wheels"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR")
-    parser.add_argument("--from", dest="places", default="debian,upstream", metavar="PLACES", help="default: %(default)s")
+    parser.add_argument(
+        "--from", dest="places", default="debian,upstream", metavar="PLACES", help="default: %(default)s"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(arguments)
     try:

@@ -1,6 +1,6 @@
 """What a wheel has to be before anybody gets it; also for the wheels that a public CI makes.
 
-    python -m wheels.check dist/*.whl
+python -m wheels.check dist/*.whl
 """
 
 from __future__ import annotations

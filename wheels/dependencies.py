@@ -144,7 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("prefix", type=Path)
     parser.add_argument("--target", choices=TARGETS, help="compile with zig for this; default: the system's compiler")
     parser.add_argument("--sources", type=Path, default=Path("build/wheels/sources"), metavar="DIR")
-    parser.add_argument("--from", dest="places", default="debian,upstream", metavar="PLACES", help="default: %(default)s")
+    parser.add_argument(
+        "--from", dest="places", default="debian,upstream", metavar="PLACES", help="default: %(default)s"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(arguments)
     try:
