@@ -25,8 +25,8 @@ __all__ = ["ask", "main", "told"]
 OSV = "https://api.osv.dev/v1/querybatch"
 # OSV knows both by the tags of their repositories.
 TAGS = {
-    "curl": lambda version: ("https://github.com/curl/curl.git", f"curl-{version.replace('.', '_')}"),
-    "openssl": lambda version: ("https://github.com/openssl/openssl.git", f"openssl-{version}"),
+    "curl": ("https://github.com/curl/curl.git", "curl-", "_"),
+    "openssl": ("https://github.com/openssl/openssl.git", "openssl-", "."),
 }
 
 
@@ -34,7 +34,8 @@ def ask(bundled: Sequence[Pin]) -> dict[str, Any]:
     """OSV's answer: {"results": [{"vulns": [{"id": …}]}, …]}, one result a pin."""
     queries = []
     for pin in bundled:
-        repository, tag = TAGS[pin.name](pin.version)
+        repository, prefix, dot = TAGS[pin.name]
+        tag = prefix + pin.version.replace(".", dot)
         queries.append({"version": tag, "package": {"name": repository, "ecosystem": "GIT"}})
     body = json.dumps({"queries": queries}).encode()
     request = urllib.request.Request(OSV, body, {"Content-Type": "application/json"})

@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
+from elftools.elf.elffile import ELFFile  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from .sources import WheelError, pins
 

@@ -25,9 +25,9 @@ class Ranges(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
-        start, _, stop = (self.headers.get("Range") or f"bytes=0-{SIZE - 1}").removeprefix("bytes=").partition("-")
-        start, stop = int(start), min(int(stop or SIZE - 1) + 1, SIZE)
+    def do_GET(self) -> None:
+        asked = (self.headers.get("Range") or f"bytes=0-{SIZE - 1}").removeprefix("bytes=").partition("-")
+        start, stop = int(asked[0]), min(int(asked[2] or SIZE - 1) + 1, SIZE)
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{SIZE}")
         self.send_header("Content-Length", str(stop - start))
@@ -42,7 +42,7 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
@@ -50,7 +50,7 @@ class Quiet(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def handle_error(self, *_):
+    def handle_error(self, *_: object) -> None:
         pass
 
 

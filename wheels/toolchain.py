@@ -61,7 +61,7 @@ def zig(name: str, folder: Path) -> Toolchain:
         raise WheelError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
     target = TARGETS[name]
     try:
-        import ziglang
+        import ziglang  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise WheelError("the package ziglang is missing: `make wheels` installs it") from error
     program = os.path.join(os.path.dirname(str(ziglang.__file__)), "zig")
