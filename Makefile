@@ -94,7 +94,7 @@ tsan: build/thread/built
 TARGET ?= manylinux-x86_64
 
 wheels: build/wheels/venv/ready
-	build/wheels/venv/bin/python -m wheels.build --target $(TARGET)
+	PATH="$(CURDIR)/build/wheels/venv/bin:$$PATH" build/wheels/venv/bin/python -m wheels.build --target $(TARGET)
 	@case $(TARGET) in manylinux-$$(uname -m)) \
 	    $(PYTHON) -m venv --clear build/wheels/fresh && \
 	    build/wheels/fresh/bin/pip install -q trustme pycurl dist/parpull-*-abi3-manylinux*_$$(uname -m).whl && \
