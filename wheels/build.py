@@ -40,8 +40,24 @@ def wheel(target: str, python: str, work: Path, out: Path, *, jobs: int, places:
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         "_PYTHON_HOST_PLATFORM": f"linux-{toolchain.processor}",
     }  # fmt: skip
+    # Without isolation: pip would bring build tools for the host platform that we state.
     settings = [f"-Cbuild-dir={work / target / 'cmake'}-{{wheel_tag}}", "-Cinstall.strip=false"]
-    _run([python, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(raw), *settings, str(ROOT)], environment)
+    _run(
+        [
+            python,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(raw),
+            *settings,
+            str(ROOT),
+        ],
+        environment,
+    )
     (made,) = raw.glob("*.whl")
     if toolchain.libc == "musl":
         made = _as_musl(made, toolchain.processor)
