@@ -9,13 +9,14 @@
 # make tsan     what has threads in it under TSan
 # make fuzz     the judge under libFuzzer (needs clang), then the other parsers; SECONDS=60 for each
 # make soak     downloads under random faults; FAULTS=20000 SEED=1
+# make wheels   a portable wheel in dist/, without docker; TARGET=manylinux-aarch64, see wheels/README.md
 # make clean    forget everything that was built
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(wildcard src/*) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test build quick lint bench docs sanitize tsan fuzz soak clean
+.PHONY: demo test build quick lint bench docs sanitize tsan fuzz soak wheels clean
 
 build: .venv/built
 
@@ -89,6 +90,21 @@ tsan: build/thread/built
 	CI=1 $(TSAN) setarch -R build/thread/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
 	    tests/test_reactor.py tests/test_window.py tests/test_alternatives.py tests/test_pacing.py \
 	    --deselect 'tests/test_window.py::test_reading_on_and_on_uses_many_connections_and_fetches_each_byte_once[auto]'
+
+TARGET ?= manylinux-x86_64
+
+wheels: build/wheels/venv/ready
+	PATH="$(CURDIR)/build/wheels/venv/bin:$$PATH" build/wheels/venv/bin/python -m wheels.build --target $(TARGET)
+	@case $(TARGET) in manylinux-$$(uname -m)) \
+	    $(PYTHON) -m venv --clear build/wheels/fresh && \
+	    build/wheels/fresh/bin/pip install -q trustme pycurl dist/parpull-*-abi3-manylinux*_$$(uname -m).whl && \
+	    cd build/wheels && SMOKE_EXITS=200 fresh/bin/python ../../wheels/smoke.py ;; esac
+
+build/wheels/venv/ready: pyproject.toml
+	$(PYTHON) -m venv --clear build/wheels/venv
+	build/wheels/venv/bin/pip install -q --upgrade "pip>=25.1"
+	build/wheels/venv/bin/pip install -q --group wheels
+	@touch $@
 
 SECONDS ?= 60
 FAULTS ?= 20000

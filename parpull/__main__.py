@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ._version import __version__
+from ._version import version_line
 
 __all__ = ["main"]
 
@@ -20,7 +20,7 @@ def main() -> int:
     if argv and argv[0] in ("--version", "-V"):
         try:
             # Past Python's buffer, which would complain at exit about a reader that left.
-            os.write(1, f"parpull {__version__}\n".encode())
+            os.write(1, f"{version_line()}\n".encode())
         except OSError:
             return 6
         return 0

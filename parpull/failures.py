@@ -39,8 +39,8 @@ UNREACHABLE = {NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT}
 NOT_HTTP = {1, 8}  # the scheme was checked before, so 1 means HTTP/0.9
 TLS = {35, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
 TLS_HINTS = {
-    60: "if the authority is a private one, name its file: ca_file= (--cacert)",
-    77: "the file of trusted authorities can't be read: ca_file= (--cacert)",
+    60: "if the authority is a private one, name its file: ca_file= (--cacert); `parpull doctor` tells which is used",
+    77: "the file of trusted authorities can't be read: ca_file= (--cacert), or the variable SSL_CERT_FILE",
     58: "cert= and key= have to be PEM files that belong together, the key without a pass phrase",
 }
 # What a server says of a client's certificate, in the words of OpenSSL's alerts. With TLS 1.3

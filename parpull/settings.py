@@ -66,10 +66,14 @@ OURS = {
 
 def ca_file(given: str | None) -> str | None:
     """The file of trusted authorities: the one given, the one named by the usual
-    variables, the system's, Python's, certifi's; None if there is none at all."""
-    named = [given, *(os.environ.get(name) for name in CA_VARIABLES)]
-    for path in (*named, *CA_FILES):
-        if path and os.path.isfile(path):
+    variables, the system's, Python's, certifi's; None if there is none at all. One that
+    was named is taken though it isn't there: another in its place would trust whom nobody
+    chose. A folder of them is not: libcurl would read it anew for each connection."""
+    for path in (given, *(os.environ.get(name) for name in CA_VARIABLES)):
+        if path and not os.path.isdir(path):
+            return path
+    for path in CA_FILES:
+        if os.path.isfile(path):
             return path
     import ssl
 

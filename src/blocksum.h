@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
 static inline uint64_t word_at(const unsigned char *data) {
   uint64_t word;
   memcpy(&word, data, 8);
@@ -54,7 +56,7 @@ static inline uint64_t soft_word(uint32_t crc, uint64_t word) {
 static uint32_t soft_sum(const unsigned char *data, size_t n) { BLOCKSUM_BODY(soft_word, soft_byte) }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t hard_sum(const unsigned char *data, size_t n) {
+WITH_CRC_INSTRUCTION static uint32_t hard_sum(const unsigned char *data, size_t n) {
   BLOCKSUM_BODY(__builtin_ia32_crc32di, __builtin_ia32_crc32qi)
 }
 static inline int has_crc(void) { return __builtin_cpu_supports("sse4.2"); }

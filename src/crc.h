@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
 typedef struct {
   uint64_t row[8][256];
 } CrcTable;
@@ -41,7 +43,7 @@ static uint64_t crc_by_table(const CrcTable *table, uint64_t crc, const unsigned
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_by_cpu(uint32_t crc, const unsigned char *data, size_t n) {
+WITH_CRC_INSTRUCTION static uint32_t crc32c_by_cpu(uint32_t crc, const unsigned char *data, size_t n) {
   uint64_t wide = crc;
   for (; n >= 8; n -= 8, data += 8) {
     uint64_t word;

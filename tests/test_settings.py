@@ -77,6 +77,8 @@ def test_authorities(tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))  # a folder is no file
     monkeypatch.setenv("CURL_CA_BUNDLE", str(pem))
     assert ca_file(None) == str(pem)
+    monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")  # named, so nothing else is trusted in its place
+    assert ca_file(None) == "/nowhere"
 
 
 @pytest.mark.parametrize(

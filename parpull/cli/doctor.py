@@ -158,13 +158,22 @@ def _libcurl() -> Told:
 
     line = libcurl_version()
     least = ".".join(map(str, LEAST_LIBCURL))
-    value = f"{line} (needs {least})"
+    value = f"{line} ({'built in' if _is_built_in() else f'needs {least}'})"
     numbers = line.partition("/")[2].partition(" ")[0].split(".")
     if tuple(int(n) for n in numbers[:2]) < LEAST_LIBCURL:
         return value, f"too old: fetches may fail or hang; install libcurl {least} or newer"
     if not any(part.lower().partition("/")[0] in TLS for part in line.replace("(", "").replace(")", "").split()):
         return value, "it has no TLS: https:// can't be fetched; install a libcurl that has"
     return value, None
+
+
+def _is_built_in() -> bool:
+    """Whether the wheel brought its own libcurl."""
+    try:
+        from .. import _bundled  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _authorities(environ: Mapping[str, str]) -> Told:
@@ -175,10 +184,11 @@ def _authorities(environ: Mapping[str, str]) -> Told:
     path = ca_file(_chosen_authorities(environ))
     if path is None:
         return "none", "https:// can't be fetched: install ca-certificates, or name a file with --cacert"
-    days = (time.time() - os.stat(path).st_mtime) / 86400
-    value = f"{path}, {days:.0f} days old"
+    value = path
     try:
         with open(path, "rb") as file:
+            days = (time.time() - os.fstat(file.fileno()).st_mtime) / 86400
+            value += f", {days:.0f} days old"
             count = sum(line.startswith(b"-----BEGIN ") for line in file)
     except OSError as error:
         return value, f"it can't be read ({error.strerror}), so https:// can't be fetched: name another with --cacert"

@@ -13,7 +13,7 @@ import argparse
 import os
 import re
 
-from .._version import __version__
+from .._version import version_line
 from ..options import Options, parse_size
 from .outcome import UsageError, write_out
 
@@ -255,7 +255,7 @@ class _Version(argparse.Action):
     """`parpull … --version`; alone it is answered before this file is read."""
 
     def __call__(self, parser: argparse.ArgumentParser, args: Any, value: Any, option: str | None = None) -> None:
-        write_out(f"parpull {__version__}\n".encode())
+        write_out(f"{version_line()}\n".encode())
         raise _Answered
 
 

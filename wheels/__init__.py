@@ -1,0 +1,1 @@
+"""How the binary wheels are made: pinned curl and OpenSSL, linked statically. See README.md here."""
