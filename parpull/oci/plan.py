@@ -223,5 +223,6 @@ def _bounds(
         CORES: sum(map(sum, stages)) / machine.cores,
     }
     if in_order:
-        bounds[IN_ORDER] = sum(slowest)
+        # What travels can be digested ahead; what is written can't be inflated ahead without room.
+        bounds[IN_ORDER] = sum(max(stage[1:], default=0.0) for stage in stages)
     return bounds
