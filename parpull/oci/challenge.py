@@ -142,8 +142,9 @@ def parse_token(body: bytes, url: str) -> Token:
     if not isinstance(value, str) or not VISIBLE.fullmatch(value):
         _bad(url, "the answer holds no token")
     stated = document.get("expires_in")
-    number = isinstance(stated, (int, float)) and not isinstance(stated, bool)
-    seconds = float(min(stated, LONGEST)) if number and stated > SHORTEST else float(SHORTEST)  # NaN is not more
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
+        stated = SHORTEST
+    seconds = float(min(stated, LONGEST)) if stated > SHORTEST else float(SHORTEST)  # NaN is not more
     refresh = document.get("refresh_token")
     return Token(value, seconds, refresh if isinstance(refresh, str) and refresh else None)
 

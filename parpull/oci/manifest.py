@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 
 from ..errors import ChecksumMismatch, SizeMismatch
@@ -35,6 +35,9 @@ CONFIG_LIMIT = 8 << 20
 LARGEST = (1 << 63) - 1  # bytes of a blob
 MOST = 8192  # descriptors in one document
 DEPTH = 4  # indexes within indexes
+NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+MEDIA_TYPE = re.compile(f"{NAME}/{NAME}")  # RFC 6838
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
 KEYS = 64  # characters of a refused text in a message
 
 
@@ -149,8 +152,7 @@ class Config:
         """Of each layer, the name of what it makes together with those below."""
         chain: list[Digest] = []
         for diff_id in self.diff_ids:
-            text = f"{chain[-1]} {diff_id}".encode() if chain else b""
-            chain.append(Digest("sha256", hashlib.sha256(text).hexdigest()) if chain else diff_id)
+            chain.append(Digest.of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
         return tuple(chain)
 
 
@@ -262,7 +264,7 @@ def _kind(document: dict[str, Any], served: str, digest: Digest | None) -> str:
     if served in media.SCHEMA1 or own in media.SCHEMA1 or document.get("schemaVersion") == 1:
         raise BadManifest(
             "the image is in Docker's first format, which is no longer used",
-            hint="pull and push it with Docker 17 to 25, which makes the second",
+            hint="skopeo copy --format v2s2 makes the second of it",
             reason="schema 1",
             digest=str(digest) if digest else None,
         )
@@ -353,18 +355,21 @@ def _descriptor(value: object, what: str, digest: Digest | None) -> Descriptor:
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST:
         _bad(f"{what} has no size", digest)
+    media_type = media.plain(_text(value.get("mediaType"), f"{what}.mediaType", digest))
+    if not MEDIA_TYPE.fullmatch(media_type):
+        _bad(f"{what}.mediaType is not a media type", digest)
     own = _digest(value.get("digest"), f"{what}.digest", digest)
     platform = value.get("platform")
     if platform is not None and not isinstance(platform, dict):
         _bad(f"{what}.platform is not a JSON object", digest)
-    urls = value.get("urls")
+    urls = _optional(_list, value, "urls", digest) or []
+    if not all(URL.fullmatch(_text(one, f"{what}.urls", digest)) for one in urls):
+        _bad(f"{what}.urls are not URLs", digest)
     return Descriptor(
-        media.plain(_text(value.get("mediaType"), f"{what}.mediaType", digest)),
+        media_type,
         own,
         size,
-        urls=()
-        if urls is None
-        else tuple(_text(one, f"{what}.urls", digest) for one in _list(urls, f"{what}.urls", digest)),
+        urls=tuple(urls),
         data=_data(value.get("data"), own, size, what, digest),
         platform=_platform(platform, what, digest) if platform and _complete(platform) else None,
         artifact_type=_optional(_text, value, "artifactType", digest) or None,

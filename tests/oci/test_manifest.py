@@ -161,6 +161,8 @@ BAD = [
     (an_image(mediaType=media.INDEX), "at once"),
     (an_index(layers=[]), "at once"),
     ({"schemaVersion": 2, "mediaType": media.INDEX}, "manifests is not a list"),
+    (an_image(layers=[blob("tar")]), "not a media type"),
+    (an_image(layers=[blob("a b/c")]), "not a media type"),
     (an_image(layers=None), "layers is not a list"),
     (an_image(layers={}), "layers is not a list"),
     (an_image(layers=[None]), r"layers\[0\] is not a descriptor"),
@@ -191,6 +193,7 @@ def test_what_is_refused(document, why):
     with pytest.raises(BadManifest, match=why) as caught:
         parse_manifest(body)
     assert str(caught.value).isprintable()
+    assert not str(caught.value).endswith(".")
     assert caught.value.reason
 
 

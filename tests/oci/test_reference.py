@@ -104,7 +104,8 @@ def test_what_is_refused(text, why, hint):
         Reference.parse(text)
     assert why in str(caught.value)
     assert hint is None or hint in caught.value.hint
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert not str(caught.value).endswith(".")
     assert "geheim" not in f"{caught.value} {caught.value.hint} {caught.value.reference}"
     assert len(caught.value.reference) <= 80
 
