@@ -1,5 +1,5 @@
-"""The image specification's own vectors, from a Debian package of it: what it accepts and refuses,
-so do we, but for what is named here."""
+"""The vectors of the image specification and of Docker's references, from Debian packages of them:
+what they accept and refuse, so do we, but for what is named here."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ import re
 
 import pytest
 
-from parpull.oci.errors import BadManifest
+from parpull.oci.errors import BadManifest, BadReference
 from parpull.oci.manifest import parse_config, parse_manifest
+from parpull.oci.reference import Reference
 from tests.servers import fetch
 
-PACKAGE = "golang-github-opencontainers-image-spec-dev"
-FOLDER = "usr/share/gocode/src/github.com/opencontainers/image-spec"
+SOURCES = "usr/share/gocode/src/github.com"
+SPEC = ("golang-github-opencontainers-image-spec-dev", "opencontainers/image-spec/schema")
+DOCKER = ("golang-github-docker-distribution-dev", "docker/distribution/reference")
+LISTS = re.compile(r"(valid|invalid)(?:Repo|Repository)Names := \[\]string\{(.*?)\n\t\}", re.DOTALL)
+FIELDS = r'\s*(\w+):\s*"([^"]*)",'
+CASES = re.compile(rf"\{{((?:{FIELDS}){{4,5}})\s*\}}")
 VECTOR = re.compile(r"//\s*([^\n]*)\n\s*\{\s*\w+: `([^`]*)`,\s*fail:\s*(true|false)", re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def spec():
-    root = fetch.CACHE / PACKAGE
+def unpacked(package, folder):
+    """The folder of a package's sources. Nothing of it is built or run."""
+    root = fetch.CACHE / package
     try:
-        with fetch._alone(PACKAGE):
-            if not (root / FOLDER).is_dir():
-                fetch._unpack(PACKAGE, root)
+        with fetch._alone(package):
+            if not (root / SOURCES / folder).is_dir():
+                fetch._unpack(package, root)
     except fetch.Unavailable as error:
         if os.environ.get("PARPULL_REQUIRE") == "all":
             pytest.fail(str(error))
         pytest.skip(str(error))
-    return root / FOLDER
+    return root / SOURCES / folder
 
 
 def index_of(descriptor):
@@ -53,8 +58,8 @@ READ = {
 
 
 @pytest.mark.parametrize("name", sorted(READ))
-def test_what_the_specification_accepts_and_refuses(spec, name):
-    vectors = VECTOR.findall((spec / "schema" / name).read_text(encoding="utf-8"))
+def test_what_the_specification_accepts_and_refuses(name):
+    vectors = VECTOR.findall((unpacked(*SPEC) / name).read_text(encoding="utf-8"))
     assert len(vectors) >= 3
     differ = []
     for said, text, fails in vectors:
@@ -67,3 +72,34 @@ def test_what_the_specification_accepts_and_refuses(spec, name):
         if not lenient and bool(refused) != (fails == "true"):
             differ.append((said, refused))
     assert differ == []
+
+
+def test_names_that_docker_accepts_and_refuses():
+    text = (unpacked(*DOCKER) / "normalize_test.go").read_text(encoding="utf-8")
+    names = [
+        (kind, name) for kind, body in LISTS.findall(text) for name in re.findall(r'^\s*"(.*)",', body, re.MULTILINE)
+    ]
+    assert len(names) >= 40
+    differ = []
+    for kind, name in names:
+        try:
+            Reference.parse(name)
+            found = "valid"
+        except BadReference:
+            found = "invalid"
+        if found != kind:
+            differ.append((kind, name))
+    assert differ == []
+
+
+def test_what_docker_understands_by_a_name():
+    text = (unpacked(*DOCKER) / "normalize_test.go").read_text(encoding="utf-8")
+    cases = [dict(re.findall(FIELDS, match[1])) for match in CASES.finditer(text)]
+    cases = [case for case in cases if {"Domain", "RemoteName", "FullName", "FamiliarName"} <= case.keys()]
+    assert len(cases) >= 10
+    for case in cases:
+        names = [case[key] for key in ("FamiliarName", "FullName", "AmbiguousName") if case.get(key)]
+        for reference in map(Reference.parse, names):
+            assert (reference.registry, reference.repository) == (case["Domain"], case["RemoteName"])
+            assert reference.name == case["FullName"]
+            assert reference.short == case["FamiliarName"]
