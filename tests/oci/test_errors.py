@@ -1,0 +1,28 @@
+"""The image's branch of the tree: data, kinds, pickles."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from parpull.errors import ParpullError
+from parpull.oci import BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+
+CASES = [
+    (BadReference, {"reference": "A"}, ValueError),
+    (BadManifest, {"reason": "x", "digest": None}, ImageError),
+    (UnknownPlatform, {"wanted": "linux/arm", "available": ("linux/amd64",)}, LookupError),
+    (UnsafeLayer, {"reason": "x", "digest": "sha256:0", "name": "../x"}, ImageError),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "base"), CASES)
+def test_errors_carry_their_data_and_pickle(kind, data, base):
+    error = kind("what is wrong", hint="what to do", **data)
+    assert isinstance(error, (ImageError, ParpullError))
+    assert isinstance(error, base)
+    for again in (pickle.loads(pickle.dumps(error)), error.again()):
+        assert type(again) is kind
+        assert (str(again), again.hint) == ("what is wrong", "what to do")
+        assert {key: getattr(again, key) for key in data} == data
