@@ -114,6 +114,7 @@ cdef struct Bucket:         # what may still arrive of a limited rate; the react
     double rate             # bytes per second, 0: unlimited
     double tokens
     double filled           # when
+    int jobs                # that it is for
 
 
 cdef struct Answer:         # Python's, until the reactor takes it over
@@ -211,7 +212,6 @@ cdef struct Job:
     int64_t wasted          # bytes received twice or thrown away
     int64_t peak            # most active at once
     int64_t underway        # bytes received, not yet counted by the ground
-    int64_t aim             # connections that are wanted
 
 
 cdef int mailbox_init(Mailbox* box) noexcept nogil
@@ -221,6 +221,7 @@ cdef list mailbox_wait(Mailbox* box, double seconds)
 cdef void mailbox_free(Mailbox* box) noexcept nogil
 
 
+cdef Event* new_event(const Job* job, EventKind kind) noexcept nogil
 cdef void job_trace(Job* job, int lane, Step what, int64_t start, int64_t stop) noexcept nogil
 cdef void job_take_request(Job* job) noexcept nogil
 cdef void job_take_target(Job* job) noexcept nogil

@@ -116,16 +116,25 @@ cdef list mailbox_wait(Mailbox* box, double seconds):
     return [None] if closed and not out else out
 
 
+cdef Event* new_event(const Job* job, EventKind kind) noexcept nogil:
+    """One to fill in and post; NULL without memory."""
+    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    if event is not NULL:
+        event.job = job.id
+        event.kind = kind
+        event.number = job.attempts
+        event.start = event.stop = event.total = -1
+    return event
+
+
 cdef void job_trace(Job* job, int lane, Step what, int64_t start, int64_t stop) noexcept nogil:
     """Reactor: tell of one step of a connection; without memory it is not told."""
     cdef Event* event
     if job.traced is NULL:
         return
-    event = <Event*>calloc(1, sizeof(Event))
+    event = new_event(job, TRACED)
     if event is NULL:
         return
-    event.job = job.id
-    event.kind = TRACED
     event.cause.code = what
     event.number = lane
     event.start, event.stop = start, stop
@@ -324,4 +333,4 @@ cdef class JobHandle:
             "active": atomic_get(&job.active), "peak": atomic_get(&job.peak),
             "failures": atomic_get(&job.failures), "steals": atomic_get(&job.steals),
             "hedges": atomic_get(&job.hedges), "wasted": atomic_get(&job.wasted),
-            "underway": atomic_get(&job.underway), "aim": atomic_get(&job.aim)}
+            "underway": atomic_get(&job.underway)}

@@ -102,25 +102,21 @@ cdef inline Transfer* lane_of(Job* job, int lane) noexcept nogil:
 
 cdef bint post(Core* core, Job* job, EventKind kind, const Cause* cause, char* text) noexcept nogil:
     """Ask Python; takes over `text`. Without memory to ask the job ends: False."""
-    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    cdef Event* event = new_event(job, kind)
     if event is NULL:
         free(text)
         out_of_memory(core, job)
         return False
-    event.job = job.id
-    event.kind = kind
     if cause is not NULL:
         event.cause = cause[0]
     event.text = text
-    event.start = event.stop = event.total = -1
-    event.number = job.attempts
     mailbox_post(&core.events, event)
     return True
 
 
 cdef bint post_head(Core* core, Transfer* transfer) noexcept nogil:
     """HEADERS: what the first good response says, with all of its headers."""
-    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    cdef Event* event = new_event(transfer.job, HEADERS)
     cdef curl_header* line = NULL
     cdef size_t size = 1
     cdef char* address = NULL
@@ -146,8 +142,6 @@ cdef bint post_head(Core* core, Transfer* transfer) noexcept nogil:
     curl_easy_getinfo(transfer.easy, CURLINFO_PRIMARY_IP, &address)
     curl_easy_getinfo(transfer.easy, CURLINFO_PRIMARY_PORT, &port)
     event.address = strdup(address) if address is not NULL else NULL
-    event.job = transfer.job.id
-    event.kind = HEADERS
     event.cause.status = transfer.status
     event.cause.code = <int>transfer.verdict.kind
     event.start = transfer.verdict.start
@@ -213,6 +207,7 @@ cdef void end(Core* core, Job* job, const Cause* cause, bint exhausted, const ch
         link = &link[0].next
     if link[0] is job:
         link[0] = job.next
+        core.bucket.jobs -= job.bucket is not NULL
     event.job = job.id
     event.kind = FINISHED
     event.cause = why
@@ -241,11 +236,12 @@ cdef void adopt(Core* core, Job* job) noexcept nogil:
         job.traced = &core.events
     if job.limit_rate > 0:
         job.bucket = &core.bucket
-        core.bucket.filled = core.now
+        if core.bucket.jobs == 0:
+            core.bucket.filled = core.now
+        core.bucket.jobs += 1
     if job.auto_:
         control_init(&job.control, min(job.start, job.limit), job.limit)
         job.seats = job.control.target
-    atomic_set(&job.aim, job.seats)
     while link[0] is not NULL:
         link = &link[0].next
     link[0] = job

@@ -114,15 +114,11 @@ cdef bint fail(Core* core, Transfer* transfer, Cause cause, double wait) noexcep
 
 cdef void note(Core* core, Transfer* transfer, const Cause* cause, double wait) noexcept nogil:
     """Tell Python of a retry; without memory it is not told."""
-    cdef Event* event = <Event*>calloc(1, sizeof(Event))
+    cdef Event* event = new_event(transfer.job, NOTE)
     if event is NULL:
         return
-    event.job = transfer.job.id
-    event.kind = NOTE
     event.cause = cause[0]
-    event.number = transfer.job.attempts
     event.seconds = wait
-    event.start = event.stop = event.total = -1
     event.text = strdup(transfer.message) if transfer.message[0] else NULL
     mailbox_post(&core.events, event)
 
@@ -201,7 +197,6 @@ cdef bint settle_copy(Core* core, Transfer* transfer, CURLcode code) noexcept no
     job_trace(job, transfer.lane, STEP_ENDED, transfer.start, writer.counted)
     if not job.auto_ and job.seats < job.limit and core.now - job.refused > REOPEN:
         job.seats += 1                      # see whether the server has more room by now
-        atomic_set(&job.aim, job.seats)
         job.refused = core.now
     if job.stream:
         job.complete = True

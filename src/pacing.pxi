@@ -16,14 +16,10 @@ cdef void aim_at(Core* core, Job* job, int seats) noexcept nogil:
     if seats == before:
         return
     job.seats = seats
-    atomic_set(&job.aim, seats)
-    event = <Event*>calloc(1, sizeof(Event))
+    event = new_event(job, ADAPTED)
     if event is NULL:
         return
-    event.job = job.id
-    event.kind = ADAPTED
     event.start, event.stop = before, seats
-    event.total = -1
     event.number = <int>job.control.why
     event.seconds = job.control.rate
     mailbox_post(&core.events, event)
@@ -48,7 +44,6 @@ cdef void turned_away(Core* core, Job* job) noexcept nogil:
     cdef int lane, working = 0
     if not job.auto_:
         job.seats = max(job.seats - 1, 1)
-        atomic_set(&job.aim, job.seats)
         return
     for lane in range(job.limit):
         working += lane_of(job, lane).phase == COPYING
@@ -65,13 +60,13 @@ cdef void pour(Core* core) noexcept nogil:
     cdef int lane, first
     cdef Transfer* transfer
     cdef double rate = 0.0
+    if bucket.jobs == 0:
+        return
     while job is not NULL:
         if job.limit_rate > 0:
             rate = min(rate, job.limit_rate) if rate > 0 else job.limit_rate
         job = job.next
     bucket.rate = rate
-    if rate <= 0:
-        return
     bucket.tokens = min(bucket.tokens + (core.now - bucket.filled) * rate, max(rate * DROPS, 1.0))
     bucket.filled = core.now
     if bucket.tokens <= 0:
@@ -90,6 +85,6 @@ cdef void pour(Core* core) noexcept nogil:
 
 cdef double until_poured(Core* core) noexcept nogil:
     """Seconds until the bucket has something again, if somebody waits for that."""
-    if core.bucket.rate <= 0 or core.bucket.tokens > 0:
+    if core.bucket.jobs == 0 or core.bucket.tokens > 0:
         return 60.0
     return max(-core.bucket.tokens / core.bucket.rate, 0.002)

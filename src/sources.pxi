@@ -34,49 +34,44 @@ cdef int choose_source(Job* job, Transfer* transfer) noexcept nogil:
 
 cdef void drop_source(Core* core, Job* job, int index, const Cause* cause) noexcept nogil:
     """Use it no more, and say so."""
-    cdef Event* event
+    cdef Event* event = new_event(job, DROPPED)
     source_of(job, index).dead = True
-    event = <Event*>calloc(1, sizeof(Event))
     if event is NULL:
         return
-    event.job = job.id
-    event.kind = DROPPED
     event.number = index
-    event.start = event.stop = event.total = -1
     if cause is not NULL:
         event.cause = cause[0]
     mailbox_post(&core.events, event)
 
 
+cdef void blame(Core* core, Transfer* transfer, const Cause* cause, bint at_once) noexcept nogil:
+    """A source that goes wrong again and again is dropped, or at the first time."""
+    cdef Source* source = source_of(transfer.job, transfer.source)
+    source.fails += 1
+    if not source.dead and (at_once or source.fails >= SOURCE_TRIES):
+        drop_source(core, transfer.job, transfer.source, cause)
+
+
 cdef bint source_failed(Core* core, Transfer* transfer, const Cause* cause) noexcept nogil:
     """Whether a failure was that of a source that can be done without: then it is dealt
     with. Another address of the host is to blame for less than a mirror is."""
-    cdef Job* job = transfer.job
-    cdef Source* source
     transfer.turn += 1                      # next time it asks somebody else
     if transfer.source == 0:
         return False
     if not is_mirror(transfer) and not unreachable(cause) and cause.kind not in (SILENT, OTHER_OBJECT):
         return False
-    source = source_of(job, transfer.source)
-    source.fails += 1
-    if not source.dead and (source.fails >= SOURCE_TRIES or unreachable(cause) or cause.kind != TRANSPORT):
-        drop_source(core, job, transfer.source, cause)
+    blame(core, transfer, cause, unreachable(cause) or cause.kind != TRANSPORT)
     return True
 
 
 cdef void source_lagged(Core* core, Transfer* transfer) noexcept nogil:
-    """A transfer was too slow: a source that this happens to again and again is dropped."""
-    cdef Source* source = source_of(transfer.job, transfer.source)
+    """A transfer was too slow."""
     cdef Cause cause
     transfer.turn += 1
-    if transfer.source == 0:
-        return
-    source.fails += 1
-    if not source.dead and source.fails >= SOURCE_TRIES:
+    if transfer.source > 0:
         memset(&cause, 0, sizeof(cause))
         cause.kind = SILENT if transfer.received == 0 else NONE
-        drop_source(core, transfer.job, transfer.source, &cause)
+        blame(core, transfer, &cause, False)
 
 
 cdef void source_measured(Core* core, Transfer* transfer, double rate) noexcept nogil:
