@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Literal, Self, Unpack, overload
 
-    from .download import Sink
     from .options import OptionFields
+    from .sink import Sink
     from .sources import Target
     from .window import Access, WindowReader
 

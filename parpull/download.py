@@ -38,27 +38,14 @@ from .spans import size_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, Protocol, Self
+    from typing import Any, Self
 
     from ._landing import Landing
     from .engine import Engine
     from .events import Event
     from .options import Options
     from .record import Record
-
-    class Sink(Protocol):
-        """A destination; memory.py tells its life."""
-
-        @property
-        def path(self) -> str | None: ...
-        def check(self) -> None: ...
-        def open(self, size: int | None, *, followed: bool) -> Landing: ...
-        def overflow(self, landed: int) -> ParpullError: ...
-        def read(self, start: int, stop: int) -> memoryview: ...
-        def tap(self) -> int | None: ...
-        def commit(self, size: int) -> Any: ...
-        def discard(self) -> None: ...
-        def abandon(self) -> None: ...
+    from .sink import Sink
 
 
 __all__ = ["Download"]
@@ -120,7 +107,7 @@ class Download(Future):
             self._conditions = sink.conditions(options.headers)
             known, first_part = None, 1  # one byte tells the version as well as many
         first_start = 0
-        if isinstance(sink, FileSink) and sink.gap is not None:
+        if sink.gap is not None:
             self._slowly = True
             first_start, stop = sink.gap
             first_part = min(first_part, stop - first_start)
@@ -144,7 +131,7 @@ class Download(Future):
         )
         self._at_once = first_part
         self._alternatives = Alternatives(
-            self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn, doubt=self._doubt
+            self.handle, options, url, ask=self._ask, poke=engine.poke, warn=self.warn, doubt=sink.doubt
         )
         if known is None:
             self._set_request(request)
@@ -155,10 +142,6 @@ class Download(Future):
     def _ask(self, url: str, options: Options) -> Download:
         download = Download(self._engine, url, resolve(url, options), MemorySink(None), options, [(0, 1)])
         return download.start(along=True)
-
-    def _doubt(self) -> None:
-        if isinstance(self._sink, FileSink):
-            self._sink.doubt()
 
     def start(self, *, along: bool = False) -> Self:
         """Hand the transfer to the engine; `along`: for another one that is under way.
@@ -347,11 +330,8 @@ class Download(Future):
             self._checksum = stated(target.headers)
         # A checksum reads along the front, and a follower wants the page cache.
         followed = self._checksum is not None or self._readers > 0
-        if isinstance(self._sink, FileSink):
-            validator = target.validator if target.ranges else None
-            landing = self._sink.open(size, followed=followed, validator=validator, wanted=self._wanted)
-        else:
-            landing = self._sink.open(size, followed=followed)
+        validator = target.validator if target.ranges else None
+        landing = self._sink.open(size, followed=followed, validator=validator, wanted=self._wanted)
         self._resumed = landing.landed
         self._landing = landing
         if self._checksum is not None:
@@ -527,12 +507,9 @@ class Download(Future):
             self._checksum.compare(digest)
             digests[self._checksum.algorithm] = digest
         landing.release()
-        about: dict[str, Any] = {"validator": target.validator, "digests": digests}
-        place = self._sink.commit(size, **about) if isinstance(self._sink, FileSink) else self._sink.commit(size)
-        about["size"] = size
-        if isinstance(place, str):
-            return Blob(None, path=place, **about)
-        return Blob(place, **about)
+        place = self._sink.commit(size, validator=target.validator, digests=digests)
+        path = place if isinstance(place, str) else None
+        return Blob(None if path else place, path=path, size=size, validator=target.validator, digests=digests)
 
     def _end(self, *, blob: Blob | None = None, error: BaseException | None = None) -> None:
         self._took = time.monotonic() - self._began
@@ -540,7 +517,7 @@ class Download(Future):
             try:
                 if self._landing is not None:
                     self._landing.release()
-                if isinstance(self._sink, FileSink) and not isinstance(error, FINAL) and self._sink.keeps:
+                if self._sink.keeps and not isinstance(error, FINAL):
                     self._sink.keep()
                 else:
                     self._sink.discard()

@@ -19,6 +19,7 @@ from ._landing import Landing, direct_align, file_system, reserve
 from .errors import InUse, NoSpace, SinkError, TargetExists
 from .journal import PAGE, SUFFIX, Journal, remove_journal
 from .record import fingerprint
+from .sink import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def remove_quietly(path: str) -> None:
         pass
 
 
-class FileSink:
-    """A file as destination; see memory.py for the life of a sink.
+class FileSink(Sink):
+    """A file as destination.
 
     url: the address whose whole object the file will be; without it (a part of an
     object) no record is kept of the file, and none is asked; nor is it resumed.
@@ -113,10 +114,9 @@ class FileSink:
         name = os.fsdecode(path)
         if "\0" in name:
             raise sink_error(errno.EINVAL, name.replace("\0", "?"))
-        self.path = os.path.realpath(name)
+        self.path: str = os.path.realpath(name)
         self.part = self.path + ".parpull-part"
         self.existing: Record | None = None
-        self.gap: tuple[int, int] | None = None
         self._resume = resume
         self._doubted = False
         self._journal: Journal | None = None

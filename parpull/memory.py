@@ -1,8 +1,6 @@
 """Memory: how much there is, and the destinations that live in it.
 
-A destination ("sink") is asked three times: `check()` before any request,
-`open(size)` once the first response has said how long the target is, and then
-`commit(size)` or `discard()`. First floor.
+First floor.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import stat
 from ._landing import Landing, file_system
 from ._mapping import Mapping
 from .errors import BufferTooSmall, MemoryBudget, NoSpace, SinkError
+from .sink import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,23 +77,18 @@ def _read(path: str) -> str:
         return file.read()
 
 
-class MemorySink:
+class MemorySink(Sink):
     """Private anonymous memory of parpull's own, for `into=None`."""
-
-    path = None
 
     def __init__(self, max_memory: int | None) -> None:
         self._max = max_memory
         self.mapping: Mapping | None = None
 
-    def check(self) -> None:
-        """Nothing can be wrong yet."""
-
     def budget(self) -> int | None:
         """Bytes that an object may take."""
         return _budget(self._max)
 
-    def open(self, size: int | None, *, followed: bool) -> Landing:
+    def open(self, size: int | None, *, followed: bool, **_: object) -> Landing:
         """Memory for `size` bytes, or address space for a target of unknown size.
         MemoryBudget if that is more than there is."""
         budget = self.budget()
@@ -118,10 +112,7 @@ class MemorySink:
             raise BufferError("this memory was given back")
         return memoryview(self.mapping)[start:stop]
 
-    def tap(self) -> None:
-        """No descriptor: read() is for all."""
-
-    def commit(self, size: int) -> Any:
+    def commit(self, size: int, **_: object) -> Any:
         """All is in place: the memory, `size` bytes long."""
         assert self.mapping is not None
         self.mapping.settle(size)
@@ -160,10 +151,8 @@ def too_much(needed: int, available: int) -> MemoryBudget:
     )
 
 
-class BufferSink:
+class BufferSink(Sink):
     """Memory of the caller's: a writable buffer, or `allocate(size) -> buffer`."""
-
-    path = None
 
     def __init__(self, buffer: Any = None, allocate: Callable[[int], Any] | None = None) -> None:
         self._given = buffer
@@ -175,7 +164,7 @@ class BufferSink:
         if self._allocate is None:
             self._view = buffer_of(self._given)
 
-    def open(self, size: int | None, *, followed: bool) -> Landing:
+    def open(self, size: int | None, *, followed: bool, **_: object) -> Landing:
         """Land in the buffer. BufferTooSmall when the target is longer."""
         if self._allocate is not None:
             if size is None:
@@ -204,10 +193,7 @@ class BufferSink:
             raise BufferError("this memory was given back")
         return self._view[start:stop]
 
-    def tap(self) -> None:
-        """No descriptor: read() is for all."""
-
-    def commit(self, size: int) -> Any:
+    def commit(self, size: int, **_: object) -> Any:
         """All is in place."""
         assert self._view is not None
         return self._view[:size]
@@ -221,7 +207,7 @@ class BufferSink:
         self._view = None
 
 
-class DescriptorSink:
+class DescriptorSink(Sink):
     """An open file of the caller's, by its descriptor: a memfd, or any regular file.
     What was in it is lost; its offset stays where it is, and it stays open.
 
@@ -229,8 +215,6 @@ class DescriptorSink:
     `into=None`; what lies on a disk is the disk's to bound. A target of unknown size
     is held to that by F_SEAL_GROW, if the memfd may be sealed: it then never grows
     again, also for the caller."""
-
-    path = None
 
     def __init__(self, fd: int, max_memory: int | None = None) -> None:
         self._fd = fd
@@ -261,7 +245,7 @@ class DescriptorSink:
             f"descriptor {self._fd} {flaw}", path=None, errno=errno.EINVAL, hint="os.memfd_create(), or open(…, 'w+b')"
         )
 
-    def open(self, size: int | None, *, followed: bool) -> Landing:
+    def open(self, size: int | None, *, followed: bool, **_: object) -> Landing:
         """Make it `size` bytes long. MemoryBudget if it is memory, and that is more
         than there is."""
         self._memory = file_system(self._fd) in IN_MEMORY
@@ -318,7 +302,7 @@ class DescriptorSink:
         """A descriptor of the caller's own, to read what is in place."""
         return os.dup(self._fd)
 
-    def commit(self, size: int) -> str:
+    def commit(self, size: int, **_: object) -> str:
         """All is in place: cut it to `size` bytes; return a path that leads there for
         as long as the descriptor is open."""
         try:

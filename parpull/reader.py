@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._landing import Landing
-    from .download import Download, Sink
+    from .download import Download
     from .future import Progress
+    from .sink import Sink
 
 __all__ = ["FrontReader", "RawReader", "Reader"]
 

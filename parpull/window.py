@@ -21,6 +21,7 @@ from .errors import BadOption, MemoryBudget, ParpullError, redact
 from .events import Finished
 from .memory import MemorySink, too_much
 from .reader import RawReader
+from .sink import Sink
 from .sources import resolve
 
 TYPE_CHECKING = False
@@ -75,21 +76,15 @@ class Ahead:
         return min(self.asked - self._begin, window)
 
 
-class WindowSink:
-    """The ring as destination of one run; see memory.py for the life of a sink. The
-    memory is the reader's, and outlives the run."""
-
-    path = None
+class WindowSink(Sink):
+    """The ring as destination of one run. The memory is the reader's, and outlives the run."""
 
     def __init__(self, mapping: Mapping, credit: int) -> None:
         self._mapping = mapping
         self._credit = credit
         self.size: int | None = None  # bytes that have come, once all have
 
-    def check(self) -> None:
-        """Nothing can be wrong yet."""
-
-    def open(self, size: int | None, *, followed: bool) -> Landing:
+    def open(self, size: int | None, *, followed: bool, **_: object) -> Landing:
         """The ring, with small blocks for small objects: a block is the least that is
         fetched and told."""
         block = next((block for most, block in BLOCKS if size is not None and size <= most), LARGE)
@@ -114,10 +109,7 @@ class WindowSink:
         at = start % len(self._mapping)
         return memoryview(self._mapping)[at : min(at + stop - start, len(self._mapping))]
 
-    def tap(self) -> None:
-        """Nobody reads along by a descriptor."""
-
-    def commit(self, size: int) -> memoryview:
+    def commit(self, size: int, **_: object) -> memoryview:
         """All has landed; the last window of it is still there."""
         self.size = size
         self.discard()
