@@ -145,8 +145,13 @@ def _root(system: str, work: Path) -> Root:
     return debian(suite, version, work / suite)
 
 
-def _default() -> list[str]:
-    return [*SYSTEMS, *(str(Path(found).resolve()) for found in map(shutil.which, OTHERS) if found)]
+def _default() -> Iterator[str]:
+    yield from SYSTEMS
+    for name in OTHERS:
+        try:
+            yield _run([name, "-c", "import os, sys; print(os.path.realpath(sys.executable))"], os.environ).strip()
+        except WheelError:
+            print(f"{name}: not here", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -167,17 +172,18 @@ def main(arguments: list[str] | None = None) -> int:
     except (WheelError, OSError) as error:
         print(f"wheels: {error}", file=sys.stderr)
         return 1
-    authority = Path(ca_file).read_bytes()
+    given = inside.Given(packages, args.wheel.name, url, Path(ca_file).read_bytes())
     for system in args.systems or _default():
         try:
             root = _root(system, work)
             entered = root.run(root.python, "-c", "")
             if entered.returncode:
                 raise WheelError(f"{system}: it can't be entered, that takes root or user namespaces: {entered.stderr}")
-            for line in inside.check(root, packages, args.wheel.name, url, authority):
-                print(f"{system}: {line}", flush=True)
-        except (WheelError, AssertionError, OSError) as error:
-            print(f"{system}: WRONG: {error}", file=sys.stderr)
+            for holds, said in inside.check(root, given):
+                print(f"{system}: {'ok' if holds else 'WRONG'} {said}", flush=True)
+                wrong |= not holds
+        except (WheelError, OSError) as error:
+            print(f"{system}: {error}", file=sys.stderr)
             wrong = 1
     return wrong
 

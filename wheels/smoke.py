@@ -1,6 +1,6 @@
 """What an installed wheel has to do, run by itself in a fresh environment: `python smoke.py [CHECK …]`.
 
-Needs trustme for its private authority; `neighbours` needs pycurl. Each check prints a line, or fails.
+Needs trustme for its private authority; `neighbours` needs pycurl and curl_cffi. Each check prints a line, or fails.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ NEIGHBOURS = """
 import os, sys, threading
 url, ca, order = sys.argv[1:]
 if "global" in order: sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
-if "pycurl-first" in order: import pycurl, ssl, parpull
-else: import parpull; parpull.fetch(url, ca_file=ca, connections=2); import pycurl, ssl
+if "others-first" in order: import pycurl, curl_cffi, ssl, parpull
+else: import parpull; parpull.fetch(url, ca_file=ca, connections=2); import pycurl, curl_cffi, ssl
 import urllib.request
 from parpull._reactor import libcurl_version
 from parpull._bundled import BUNDLED
@@ -130,24 +130,25 @@ def theirs():
         easy.setopt(option, value)
     easy.perform(); easy.close()
     return sum(map(len, got))
+def cffis(): return len(curl_cffi.requests.get(url, verify=ca).content)
 def pythons(): return len(urllib.request.urlopen(url, context=context).read())
 done, wrong = [], []
 def work(how):
     try:
         for _ in range(TRANSFERS // 4): done.append((how.__name__, how()))
     except BaseException as error: wrong.append((how.__name__, repr(error)))
-threads = [threading.Thread(target=work, args=(how,)) for how in (ours, theirs, pythons) for _ in range(4)]
+threads = [threading.Thread(target=work, args=(how,)) for how in (ours, theirs, cffis, pythons) for _ in range(4)]
 for t in threads: t.start()
 for t in threads: t.join()
 assert not wrong, wrong
-assert len(done) == 3 * TRANSFERS and {n for _, n in done} == {SIZE}, (len(done), set(done))
+assert len(done) == 4 * TRANSFERS and {n for _, n in done} == {SIZE}, (len(done), set(done))
 assert libcurl_version().startswith("lib" + BUNDLED.split(",")[0].replace(" ", "/")), libcurl_version()
 """.replace("TRANSFERS", str(TRANSFERS)).replace("SIZE", str(SIZE))
 
 
 def neighbours(url: str, ca_file: str) -> None:
-    """In one process with pycurl's libcurl and Python's OpenSSL, in threads, both orders."""
-    for order in ("parpull-first", "pycurl-first", "parpull-first-global", "pycurl-first-global"):
+    """In one process with the libcurl of pycurl and of curl_cffi, and Python's OpenSSL, in threads, both orders."""
+    for order in ("parpull-first", "others-first", "parpull-first-global", "others-first-global"):
         done = python(NEIGHBOURS, url, ca_file, order)
         assert done.returncode == 0, (order, done.returncode, done.stderr)
 
