@@ -26,9 +26,11 @@ try:
 except parpull.errors.TLSFailed as error:
     print("TLSFailed", error.code, error, error.hint, sep="|")
 """
-FEW_FILES = (
-    "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)); runpy.run_module('parpull', run_name='__main__')"
-)
+FEW_FILES = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+runpy.run_module("parpull", run_name="__main__")
+"""
 
 
 class Given:

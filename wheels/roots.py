@@ -22,7 +22,7 @@ from . import inside, smoke
 from .sources import WheelError, apt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Root", "debian", "main", "of_interpreter"]
 
@@ -30,6 +30,7 @@ SYSTEMS = ("bookworm:3.11", "trixie:3.13", "sid:3.14")
 OTHERS = ("python3.12",)  # of no Debian suite: taken if it is on the path
 # A new mount namespace, so that the mounts end with it.
 ENTER = 'for d in proc sys dev; do mount --rbind "/$d" "$0/$d" || exit 125; done; exec chroot "$0" "$@"'
+GLIBC = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libm.so.6", "libresolv.so.2", "libutil.so.1")
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -62,13 +63,14 @@ class Root:
 
 
 def debian(suite: str, version: str, folder: Path) -> Root:
-    """Debian's own Python with the packages that it depends on, unpacked and not configured."""
+    """Debian's own Python with the packages that it depends on, unpacked and not configured; and libstdc++, which is in
+    every image of Debian, for pip's cmake."""
     with _made(folder) as path:
         if path is not None:
             work = folder.with_name(folder.name + ".apt")
             environment = apt(work, "deb", suite)
             _run(["apt-get", "-q", "update"], environment)
-            _run(["apt-get", "-q", "-y", "install", "--download-only", f"python{version}"], environment)
+            _run(["apt-get", "-q", "-y", "install", "--download-only", f"python{version}", "libstdc++6"], environment)
             for name in ("bin", "sbin", "lib", "lib64"):
                 (path / "usr" / name).mkdir(parents=True)
                 (path / name).symlink_to(f"usr/{name}")
@@ -91,7 +93,7 @@ def of_interpreter(python: str, folder: Path) -> Root:
             _below(path, program).parent.mkdir(parents=True)
             shutil.copy(program, _below(path, program))
             for each in (program, *library.glob("lib-dynload/*.so")):
-                for needed in _libraries(each):
+                for needed in _with_glibc(_libraries(each)):
                     target = _below(path, needed)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(needed, target)
@@ -103,6 +105,14 @@ def _libraries(path: Path) -> Iterator[Path]:
         words = [word for word in line.split() if word.startswith("/")]
         if words:
             yield Path(words[-1])
+
+
+def _with_glibc(paths: Iterable[Path]) -> Iterator[Path]:
+    """A system has glibc as a whole, also what a newer Python does not ask for."""
+    for path in paths:
+        yield path
+        if path.name == "libc.so.6":
+            yield from (each for each in map(path.with_name, GLIBC) if each.exists())
 
 
 def _below(root: Path, path: Path) -> Path:
