@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             for n in range(args.rounds):
                 for python in args.pythons if n % 2 else args.pythons[::-1]:
                     found[python].append(slope(python, server.url("object"), str(server.ca_file)))
+                    print(f"round {n + 1}: {sum(found[python][-1]):.3f} {python}", file=sys.stderr, flush=True)
             foreign = busy() - of_children() - of_server(server.folder) - before
     medians = []
     for python, slopes in found.items():

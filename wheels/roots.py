@@ -155,6 +155,13 @@ def _root(system: str, work: Path) -> Root:
     return debian(suite, version, work / suite)
 
 
+def _packages(wheel: Path, folder: Path) -> None:
+    """The wheel and what it needs, for pip in a root: from there no registry is reached."""
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--only-binary", ":all:", "-d", str(folder)]
+    _run([*pip, str(wheel), "pip", "certifi"], os.environ)
+
+
 def _default() -> Iterator[str]:
     yield from SYSTEMS
     for name in OTHERS:
@@ -175,9 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     packages = work / "packages"
     wrong = 0
     try:
-        shutil.rmtree(packages, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--only-binary", ":all:", "-d", str(packages)]
-        _run([*pip, str(args.wheel), "pip", "certifi"], os.environ)
+        _packages(args.wheel, packages)
         url, ca_file = smoke.serve(packages)
     except (WheelError, OSError) as error:
         print(f"wheels: {error}", file=sys.stderr)
