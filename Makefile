@@ -97,7 +97,7 @@ wheels: build/wheels/venv/ready
 	PATH="$(CURDIR)/build/wheels/venv/bin:$$PATH" build/wheels/venv/bin/python -m wheels.build --target $(TARGET)
 	@case $(TARGET) in manylinux-$$(uname -m)) \
 	    $(PYTHON) -m venv --clear build/wheels/fresh && \
-	    build/wheels/fresh/bin/pip install -q trustme pycurl dist/parpull-*-abi3-manylinux*_$$(uname -m).whl && \
+	    build/wheels/fresh/bin/pip install -q trustme pycurl curl_cffi dist/parpull-*-abi3-manylinux*_$$(uname -m).whl && \
 	    cd build/wheels && SMOKE_EXITS=200 fresh/bin/python ../../wheels/smoke.py ;; esac
 
 build/wheels/venv/ready: pyproject.toml

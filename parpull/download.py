@@ -31,7 +31,7 @@ from .files import FileSink
 from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
-from .settings import proxied, settings_of
+from .settings import ca_file, proxied, settings_of
 from .sources import Request, Target, absolute, follow, origin_of, resolve, target_of
 from .spans import size_of
 
@@ -407,6 +407,7 @@ class Download(Future):
             "before": self.target.validator if self.target else None,
             "stall_timeout": self._options.stall_timeout,
             "path": self._sink.path,
+            "trusting": ca_file(self._options.ca_file) is not None,
         }
 
     def _on_note(self, event: dict[str, Any]) -> None:

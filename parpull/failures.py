@@ -38,11 +38,17 @@ BAD_URL, NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT, NO_MEMORY, UNSENT, BROKE, SO
 UNREACHABLE = {NO_PROXY, NO_HOST, NO_CONNECTION, TIMEOUT}
 NOT_HTTP = {1, 8}  # the scheme was checked before, so 1 means HTTP/0.9
 TLS = {35, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98}
+UNTRUSTED = 60
 TLS_HINTS = {
-    60: "if the authority is a private one, name its file: ca_file= (--cacert); `parpull doctor` tells which is used",
+    UNTRUSTED: "if the authority is a private one, name its file: ca_file= (--cacert); "
+    "`parpull doctor` tells which is used",
     77: "the file of trusted authorities can't be read: ca_file= (--cacert), or the variable SSL_CERT_FILE",
     58: "cert= and key= have to be PEM files that belong together, the key without a pass phrase",
 }
+NOBODY = (
+    "there is no file of trusted authorities here: install ca-certificates, or `pip install certifi`, "
+    "or name one: ca_file= (--cacert), or the variable SSL_CERT_FILE"
+)
 # What a server says of a client's certificate, in the words of OpenSSL's alerts. With TLS 1.3
 # it comes when the client believes to be connected, and libcurl calls it a broken connection.
 ALERTS = {
@@ -61,13 +67,19 @@ WITH_USER = "proxy=http://user:password@host:port"
 
 
 def failure_of(
-    event: Mapping[str, Any], *, url: str, before: str | None, stall_timeout: float, path: str | None
+    event: Mapping[str, Any],
+    *,
+    url: str,
+    before: str | None,
+    stall_timeout: float,
+    path: str | None,
+    trusting: bool = True,
 ) -> ParpullError:
     """The error for a `note` or `finished` event. `url` is redacted; `before` the
-    validator that the transfer began with."""
+    validator that the transfer began with; `trusting`: there are authorities."""
     kind, code, status = event["cause"], event["code"], event["status"]
     if kind == "transport":
-        return _transport(code, event["text"], url, event.get("offered", 0))
+        return _transport(code, event["text"], url, event.get("offered", 0), trusting=trusting)
     if kind == "status":
         return _status(status, url, event.get("offered", 0))
     if kind == "flawed":
@@ -126,7 +138,7 @@ def failure(event: Mapping[str, Any], *, retries: int, started: bool, **about: A
     return error
 
 
-def _transport(code: int, text: str | None, url: str, offered: int) -> ParpullError:
+def _transport(code: int, text: str | None, url: str, offered: int, *, trusting: bool) -> ParpullError:
     message = QUOTED.sub(lambda found: f"'{redact(found[0][1:-1])}'", text or libcurl_message(code))
     # libcurl has limits of its own, for one line and for all heads of a response. Before 8.6
     # it calls the former a lack of memory; of a real one we tell in words (endings.pxi).
@@ -140,7 +152,10 @@ def _transport(code: int, text: str | None, url: str, offered: int) -> ParpullEr
         return BadResponse(f"the answer is no proper HTTP: {message}", url=url, reason="not HTTP")
     if code in TLS or (code in (UNSENT, BROKE) and "alert" in message):
         said = next((hint for words, hint in ALERTS.items() if words in message), None)
-        return TLSFailed(f"no secure connection: {message}", url=url, code=code, hint=TLS_HINTS.get(code) or said)
+        hint = TLS_HINTS.get(code) or said
+        if code == UNTRUSTED and not trusting:
+            hint = NOBODY
+        return TLSFailed(f"no secure connection: {message}", url=url, code=code, hint=hint)
     tunnel = TUNNEL.search(message)
     if tunnel:
         return _tunnel(int(tunnel[1]), url, offered)

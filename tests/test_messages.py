@@ -208,6 +208,8 @@ def constructed():
     for code in (1, 3, 5, 6, 7, 16, 27, 28, 35, 56, 58, 60, 77):
         given = event("transport", code=code, text="what libcurl says")  # which differs by its version
         yield f"libcurl's {code}", failures.failure_of(given, **about)
+    given = event("transport", code=60, text="what libcurl says")
+    yield "libcurl's 60, without any authority", failures.failure_of(given, **about, trusting=False)
     for status in (401, 403, 404, 407, 410, 416, 418, 500, 503):
         yield f"status {status}", failures.failure_of(event("status", status=status), **about)
     for code in range(1, len(FLAWS)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wheels import advisories, dependencies, sbom, sources
+from wheels import advisories, dependencies, roots, sbom, sources
 from wheels.sources import WheelError, fetch, pins
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +91,62 @@ def test_cmake_refuses_a_prefix(tmp_path, stamp, said):
     done = subprocess.run([cmake, "-P", str(script)], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("define", "said", "packages"),
+    [
+        ("CMAKE_DISABLE_FIND_PACKAGE_CURL=ON", "libcurl's headers are missing",
+         ("libcurl4-openssl-dev", "libcurl-devel", "curl-dev", "Homebrew")),
+        ("CMAKE_DISABLE_FIND_PACKAGE_Python=ON", "Python's headers are missing", ("python3-dev", "python3-devel")),
+        (None, "There is no C compiler", ("libc6-dev", "gcc (Fedora, RHEL)", "musl-dev (Alpine)", "xcode-select")),
+    ],
+    ids=["libcurl", "python", "compiler"],
+)  # fmt: skip
+def test_what_a_build_lacks_is_named(tmp_path, monkeypatch, define, said, packages):
+    """What somebody sees whose pip builds the sdist."""
+    cython_cmake = pytest.importorskip("cython_cmake")
+    programs = {name: shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+                for name in ("cmake", "ninja", "cython")}  # fmt: skip
+    if None in programs.values():
+        pytest.skip("no cmake, ninja or cython here")
+    defines = [f"CMAKE_MODULE_PATH={Path(cython_cmake.__file__).parent}/cmake", f"Python_EXECUTABLE={sys.executable}"]
+    monkeypatch.delenv("CC", raising=False)
+    if define:
+        defines.append(define)
+    else:
+        (tmp_path / "bin").mkdir()
+        for name, path in programs.items():
+            (tmp_path / "bin" / name).symlink_to(path)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    command = [
+        programs["cmake"],
+        "-G",
+        "Ninja",
+        "-S",
+        ROOT,
+        "-B",
+        tmp_path / "build",
+        *(f"-D{each}" for each in defines),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = " ".join(done.stderr.split())
+    assert done.returncode != 0
+    assert said in text, text
+    for each in packages:
+        assert each in text
+
+
+@pytest.mark.parametrize("system", ["trixie", "nonsense:3.13", "/nowhere/python3"])
+def test_a_root_that_cannot_be_had_is_told(tmp_path, monkeypatch, capsys, system):
+    monkeypatch.setattr(roots, "apt", lambda work, kind, suite: (_ for _ in ()).throw(WheelError(f"no {suite}")))
+    monkeypatch.setattr(roots, "_packages", lambda wheel, folder: None)
+    monkeypatch.setattr(roots.smoke, "serve", lambda folder: ("https://localhost/x", __file__))
+    assert roots.main(["x.whl", system, "--work", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"{system}: ")
+    assert said.out == ""
+    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".partial"] == []
 
 
 def test_the_bill_of_materials_is_reproducible():

@@ -1,6 +1,6 @@
 """What an installed wheel has to do, run by itself in a fresh environment: `python smoke.py [CHECK …]`.
 
-Needs trustme for its private authority; `neighbours` needs pycurl. Each check prints a line, or fails.
+Needs trustme for its private authority; `neighbours` needs pycurl and curl_cffi. Each check prints a line, or fails.
 """
 
 from __future__ import annotations
@@ -115,10 +115,12 @@ def refusals(url: str, ca_file: str) -> None:
 
 NEIGHBOURS = """
 import os, sys, threading
-url, ca, order = sys.argv[1:]
-if "global" in order: sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
-if "pycurl-first" in order: import pycurl, ssl, parpull
-else: import parpull; parpull.fetch(url, ca_file=ca, connections=2); import pycurl, ssl
+url, ca, order, flags, others = sys.argv[1:]
+if flags == "global": sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+if order == "parpull-first": import parpull; parpull.fetch(url, ca_file=ca, connections=2)
+if "pycurl" in others: import pycurl
+if "curl_cffi" in others: import curl_cffi
+import ssl, parpull
 import urllib.request
 from parpull._reactor import libcurl_version
 from parpull._bundled import BUNDLED
@@ -130,39 +132,43 @@ def theirs():
         easy.setopt(option, value)
     easy.perform(); easy.close()
     return sum(map(len, got))
+def cffis(): return len(curl_cffi.requests.get(url, verify=ca).content)
 def pythons(): return len(urllib.request.urlopen(url, context=context).read())
 done, wrong = [], []
 def work(how):
     try:
         for _ in range(TRANSFERS // 4): done.append((how.__name__, how()))
     except BaseException as error: wrong.append((how.__name__, repr(error)))
-threads = [threading.Thread(target=work, args=(how,)) for how in (ours, theirs, pythons) for _ in range(4)]
+hows = [ours, pythons] + [theirs] * ("pycurl" in others) + [cffis] * ("curl_cffi" in others)
+threads = [threading.Thread(target=work, args=(how,)) for how in hows for _ in range(4)]
 for t in threads: t.start()
 for t in threads: t.join()
 assert not wrong, wrong
-assert len(done) == 3 * TRANSFERS and {n for _, n in done} == {SIZE}, (len(done), set(done))
+assert len(done) == len(hows) * TRANSFERS and {n for _, n in done} == {SIZE}, (len(done), set(done))
 assert libcurl_version().startswith("lib" + BUNDLED.split(",")[0].replace(" ", "/")), libcurl_version()
 """.replace("TRANSFERS", str(TRANSFERS)).replace("SIZE", str(SIZE))
 
 
 def neighbours(url: str, ca_file: str) -> None:
-    """In one process with pycurl's libcurl and Python's OpenSSL, in threads, both orders."""
-    for order in ("parpull-first", "pycurl-first", "parpull-first-global", "pycurl-first-global"):
-        done = python(NEIGHBOURS, url, ca_file, order)
-        assert done.returncode == 0, (order, done.returncode, done.stderr)
+    """In one process with the libcurl of pycurl and of curl_cffi, and Python's OpenSSL, in threads, both orders."""
+    # With RTLD_GLOBAL those two meet each other, whether we are there or not: one at a time.
+    for order in ("parpull-first", "others-first"):
+        for flags, others in (("local", "pycurl+curl_cffi"), ("global", "pycurl"), ("global", "curl_cffi")):
+            done = python(NEIGHBOURS, url, ca_file, order, flags, others)
+            assert done.returncode == 0, (order, flags, others, done.returncode, done.stderr)
 
 
 EXIT = """
 import sys, time, parpull
-download = parpull.submit(sys.argv[1] + "slow", ca_file=sys.argv[2], connections=8)
+download = parpull.submit(sys.argv[1], ca_file=sys.argv[2], connections=8)
 time.sleep(float(sys.argv[3]))
 """
 
 
 def exits(url: str, ca_file: str) -> None:
-    """The interpreter ends while TLS transfers run, at all moments: never by a signal."""
+    """The interpreter ends in a handshake, in a body, and about its end: never by a signal."""
     for n in range(EXITS):
-        done = python(EXIT, url, ca_file, str(n % 20 * 0.004))
+        done = python(EXIT, url + "slow" * (n % 2), ca_file, str(n // 2 % 40 * 0.002))
         assert done.returncode == 0, (n, done.returncode, done.stderr)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["PINS", "Pin", "WheelError", "fetch", "pins", "verify"]
+__all__ = ["PINS", "Pin", "WheelError", "apt", "fetch", "pins", "verify"]
 
 PINS = Path(__file__).with_name("pins.toml")
 TIMEOUT = 60  # seconds without a byte from upstream
@@ -103,20 +103,10 @@ def _from_upstream(pin: Pin, path: Path) -> None:
 
 def _from_debian(pin: Pin, path: Path) -> None:
     """`apt-get source` with lists of its own: the system's sources may be of another release, and stay as they are."""
-    if shutil.which("apt-get") is None or not os.path.exists(KEYRING):
-        raise WheelError("this is no Debian")
     work = path.with_name(path.name + ".apt").resolve()
     shutil.rmtree(work, ignore_errors=True)
-    for name in ("state/lists/partial", "cache/archives/partial", "files"):
-        (work / name).mkdir(parents=True)
-    suite = pin.debian["suite"]
-    lines = [f"deb-src [signed-by={KEYRING}] {uri} {suite} main\n" for uri in _mirrors(suite)]
-    (work / "sources.list").write_text("".join(lines))
-    (work / "apt.conf").write_text(
-        f'Dir::State "{work}/state";\nDir::Cache "{work}/cache";\nDir::Etc::SourceList "{work}/sources.list";\n'
-        'Dir::Etc::SourceParts "/dev/null";\nAcquire::Languages "none";\nAPT::Sandbox::User "";\n'
-    )
-    environment = os.environ | {"APT_CONFIG": str(work / "apt.conf")}
+    (work / "files").mkdir(parents=True)
+    environment = apt(work, "deb-src", pin.debian["suite"])
     wanted = f"{pin.debian['package']}={pin.debian['version']}"
     try:
         for command in (["update"], ["source", "--tar-only", "--download-only", wanted]):
@@ -127,6 +117,23 @@ def _from_debian(pin: Pin, path: Path) -> None:
         found[0].rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def apt(work: Path, kind: str, suite: str) -> dict[str, str]:
+    """The environment in which apt-get has lists of its own in `work`, and nothing is installed. kind: deb, deb-src."""
+    if shutil.which("apt-get") is None or not os.path.exists(KEYRING):
+        raise WheelError("this is no Debian")
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (work / name).mkdir(parents=True, exist_ok=True)
+    lines = [f"{kind} [signed-by={KEYRING}] {uri} {suite} main\n" for uri in _mirrors(suite)]
+    (work / "sources.list").write_text("".join(lines))
+    (work / "status").touch()
+    (work / "apt.conf").write_text(
+        f'Dir::State "{work}/state";\nDir::State::status "{work}/status";\nDir::Cache "{work}/cache";\n'
+        f'Dir::Etc::SourceList "{work}/sources.list";\nDir::Etc::SourceParts "/dev/null";\n'
+        'Acquire::Languages "none";\nAPT::Sandbox::User "";\nAPT::Install-Recommends "false";\n'
+    )
+    return os.environ | {"APT_CONFIG": str(work / "apt.conf")}
 
 
 def _mirrors(suite: str) -> Iterator[str]:
