@@ -44,11 +44,13 @@ static uint64_t crc_by_table(const CrcTable *table, uint64_t crc, const unsigned
 
 #ifdef CRC_OF_WORD
 WITH_CRC_INSTRUCTION static uint32_t crc32c_by_cpu(uint32_t crc, const unsigned char *data, size_t n) {
+  uint64_t wide = crc; /* as x86's instruction has it: to cut it to 32 bits each time costs a quarter of the speed */
   for (; n >= 8; n -= 8, data += 8) {
     uint64_t word;
     memcpy(&word, data, 8);
-    crc = (uint32_t)CRC_OF_WORD(crc, word);
+    wide = CRC_OF_WORD(wide, word);
   }
+  crc = (uint32_t)wide;
   for (; n > 0; n--, data++) crc = CRC_OF_BYTE(crc, *data);
   return crc;
 }
