@@ -15,7 +15,15 @@
 #endif
 #define CRC_OF_WORD __builtin_ia32_crc32di
 #define CRC_OF_BYTE __builtin_ia32_crc32qi
-static inline int cpu_has_crc(void) { return __builtin_cpu_supports("sse4.2") != 0; }
+#include <cpuid.h>
+/* Asked once, when the module is loaded: in a virtual machine the answer takes microseconds. Not by
+ * __builtin_cpu_supports: the runtime that zig links never fills what that reads, and it says no to all. */
+static int cpu_crc;
+__attribute__((constructor)) static void cpu_ask(void) {
+  unsigned int a, b, c, d;
+  cpu_crc = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_SSE4_2);
+}
+static inline int cpu_has_crc(void) { return cpu_crc; }
 
 #elif defined(__AARCH64EL__) && (defined(__ARM_FEATURE_CRC32) || defined(__linux__))
 /* Optional in ARMv8.0, there since 8.1. Builtins: older <arm_acle.h> hide theirs from a file for 8.0. */
