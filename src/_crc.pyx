@@ -7,7 +7,7 @@ cdef extern from "crc.h" nogil:
     void crc_table(CrcTable* table, uint64_t polynomial)
     uint64_t crc_by_table(const CrcTable* table, uint64_t crc, const unsigned char* data, size_t n)
     unsigned int crc32c_by_cpu(unsigned int crc, const unsigned char* data, size_t n)
-    bint cpu_has_crc32c()
+    bint cpu_has_crc()
 
 # Filled when the module is loaded, and never again.
 cdef CrcTable castagnoli
@@ -17,16 +17,16 @@ crc_table(&nvme, <uint64_t>0x9A6C9329AC4BC9B5)
 
 
 cdef class Crc32c:
-    """CRC-32C (Castagnoli); Google Cloud Storage, S3. `soft`: without the CPU's help."""
+    """CRC-32C (Castagnoli); Google Cloud Storage, S3. `soft`: without the CPU's help; `hard`: with it."""
     cdef uint64_t crc
-    cdef bint hard
+    cdef readonly bint hard
 
     name = "crc32c"
     digest_size = 4
 
     def __cinit__(self, *, bint soft=False):
         self.crc = 0xFFFFFFFF
-        self.hard = cpu_has_crc32c() and not soft
+        self.hard = cpu_has_crc() and not soft
 
     def update(self, const unsigned char[:] data not None):
         cdef size_t n = data.shape[0]

@@ -55,21 +55,15 @@ static inline uint64_t soft_word(uint32_t crc, uint64_t word) {
 
 static uint32_t soft_sum(const unsigned char *data, size_t n) { BLOCKSUM_BODY(soft_word, soft_byte) }
 
-#if defined(__x86_64__)
+#ifdef CRC_OF_WORD
 WITH_CRC_INSTRUCTION static uint32_t hard_sum(const unsigned char *data, size_t n) {
-  BLOCKSUM_BODY(__builtin_ia32_crc32di, __builtin_ia32_crc32qi)
+  BLOCKSUM_BODY(CRC_OF_WORD, CRC_OF_BYTE)
 }
-static inline int has_crc(void) { return __builtin_cpu_supports("sse4.2"); }
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
-#include <arm_acle.h>
-static uint32_t hard_sum(const unsigned char *data, size_t n) { BLOCKSUM_BODY(__crc32cd, __crc32cb) }
-static inline int has_crc(void) { return 1; }
 #else
 static uint32_t hard_sum(const unsigned char *data, size_t n) { return soft_sum(data, n); }
-static inline int has_crc(void) { return 0; }
 #endif
 
 static uint32_t block_sum(const void *data, size_t n) {
-  return has_crc() ? hard_sum((const unsigned char *)data, n) : soft_sum((const unsigned char *)data, n);
+  return cpu_has_crc() ? hard_sum((const unsigned char *)data, n) : soft_sum((const unsigned char *)data, n);
 }
 #endif

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +91,14 @@ def test_check_values(algorithm, expected):
     if algorithm != "xxh3_128":  # no catalogue has it: only that it is 128 bits
         assert hasher.hexdigest() == expected
     assert len(hasher.hexdigest()) == len(expected)
+
+
+def test_the_instruction_is_used_where_the_processor_has_it():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux tells in /proc/cpuinfo")
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert Crc32c().hard == bool(flags & {"sse4_2", "crc32"})
+    assert not Crc32c(soft=True).hard
 
 
 @given(st.lists(st.binary(max_size=100), max_size=8))

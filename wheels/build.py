@@ -3,12 +3,14 @@
     python -m wheels.build [--target manylinux-x86_64 …] [--python PYTHON] [--out dist]
 
 --python: whose wheel it is. A CPython with the GIL gives one abi3 wheel for 3.11 and later, a
-free-threaded one a wheel of its own version. A foreign processor or musl is cross-compiled.
+free-threaded one a wheel of its own version; it needs pip and its headers, and gets the build tools
+in an environment of its own. A foreign processor or musl is cross-compiled.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -40,6 +42,8 @@ def wheel(target: str, python: str, work: Path, out: Path, *, jobs: int, places:
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         "_PYTHON_HOST_PLATFORM": f"linux-{toolchain.processor}",
     }  # fmt: skip
+    if python != sys.executable:
+        python = _with_tools(python, work)
     # Without isolation: pip would bring build tools for the host platform that we state.
     settings = [f"-Cbuild-dir={work / target / 'cmake'}-{{wheel_tag}}", "-Cinstall.strip=false"]
     _run(
@@ -70,6 +74,20 @@ def wheel(target: str, python: str, work: Path, out: Path, *, jobs: int, places:
     return Path(shutil.move(whole, out / whole.name))
 
 
+def _with_tools(python: str, work: Path) -> str:
+    """The same Python in an environment that has the build tools, made once; its `ready` is written last."""
+    told = "import sys, sysconfig; print(sys.version_info[:3], sysconfig.get_config_var('SOABI'), sys.base_prefix)"
+    which = _run([python, "-c", told], os.environ)
+    folder = work / ("venv-" + hashlib.sha256(which.encode()).hexdigest()[:8])
+    inner = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        _run([python, "-m", "venv", "--clear", str(folder)], os.environ)
+        _run([str(inner), "-m", "pip", "install", "-q", "--upgrade", "pip>=25.1"], os.environ)
+        _run([str(inner), "-m", "pip", "install", "-q", "--group", f"{ROOT / 'pyproject.toml'}:build"], os.environ)
+        (folder / "ready").touch()
+    return str(inner)
+
+
 def _as_musl(made: Path, processor: str) -> Path:
     """Name musl as its systems do, and tag the wheel so: auditwheel repairs only what is of its own libc."""
     folder = _empty(made.parent / "unpacked")
@@ -92,11 +110,12 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _run(command: list[str], environment: os._Environ[str] | dict[str, str]) -> None:
+def _run(command: list[str], environment: os._Environ[str] | dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n  ".join((done.stdout + done.stderr).splitlines()[-25:])
         raise WheelError(f"{' '.join(command[:4])} failed:\n  {said}")
+    return done.stdout
 
 
 def main(arguments: list[str] | None = None) -> int:
