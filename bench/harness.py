@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bench import own
 from bench.device import slow_disk
-from bench.measure import GIB, Failed, Setting, Usage, available_memory, parse_report, run, warm_up
+from bench.measure import GIB, ROOT, Failed, Setting, Usage, available_memory, parse_report, run, warm_up
 from bench.rivals import DISK, FLOOR, MEMORY, NULL, PARPULL, TMPFS, Job, Rival
 from bench.scenarios import NOTHING, SHORT, STDOUT, TINY, Scenario, Variant
 from bench.stage import Expected, Stage, fast_hash, look, make, pieces
@@ -50,6 +50,7 @@ class Plan:
     python: str = sys.executable
     openssl: str = ""
     disk: Path = own.BUILD
+    memory: Path = Path("/dev/shm")
     limit: float | None = None
     rivals: list[Rival] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -76,7 +77,7 @@ def measure(scenario: Scenario, plan: Plan, store: Store) -> None:
     counts = tuple(plan.connections) or scenario.connections[plan.scale]
     if scenario.connections[plan.scale] == (None,):
         counts = (None,)
-    with _scratch() as scratch:
+    with scratch(plan.memory) as place:
         objects: dict[float, Expected] | None = None
         for variant in scenario.variants:
             for among in [counts] if scenario.together else [(count,) for count in counts]:
@@ -88,8 +89,8 @@ def measure(scenario: Scenario, plan: Plan, store: Store) -> None:
                 if all(store.finished(cell, rounds) for cell in cells):
                     continue
                 if objects is None:
-                    objects = _objects(scratch, scenario, sizes)
-                _Field(scenario, variant, cells, plan, store, scratch, objects).play(rounds)
+                    objects = _objects(place, scenario, sizes)
+                _Field(scenario, variant, cells, plan, store, place, objects).play(rounds)
 
 
 def _objects(scratch: Path, scenario: Scenario, sizes: tuple[float, ...]) -> dict[float, Expected]:
@@ -146,9 +147,9 @@ class _Field:
                 for cell in self.cells:
                     self.store.fail(cell, f"skipped: {reason}")
                 return
-            _pin(0)
+            pin(0)
             stage = exits.enter_context(Stage(self.scratch, self.variant, self.cells[0].connections))
-            _pin(1)
+            pin(1)
             for number in range(rounds + 1):
                 self._round(number, stage, place)
 
@@ -213,6 +214,7 @@ class _Field:
         return usage
 
     def _setting(self, job: Job, stage: Stage, first: bool) -> Setting:
+        own.build("launch")
         rate = _SLOWEST
         if self.variant.pace:
             # A tool may use one connection only, whatever it was told.
@@ -232,6 +234,7 @@ class _Field:
             sink=sink,
             durable=job.out if job.destination == DISK else None,
             line=self.scenario.line,
+            launcher=str(own.program("launch")),
         )
 
     def _path(self) -> dict[str, str]:
@@ -242,7 +245,7 @@ class _Field:
         shim.mkdir(parents=True, exist_ok=True)
         link = shim / "bench"
         if not link.is_symlink():
-            link.symlink_to(own.ROOT / "bench")
+            link.symlink_to(ROOT / "bench")
         return {"PYTHONPATH": str(shim), "PYTHONSAFEPATH": "1"}
 
     def _with_python(self, rival: Rival, command: list[str]) -> list[str]:
@@ -291,9 +294,9 @@ def _check(job: Job, output: str, expected: Expected, *, hashed: bool) -> None:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch(memory: Path = Path("/dev/shm")) -> Iterator[Path]:
     """A folder in tmpfs; its objects and downloads leave memory when we do."""
-    place = tempfile.mkdtemp(prefix="parpull-bench-", dir="/dev/shm")
+    place = tempfile.mkdtemp(prefix="parpull-bench-", dir=memory)
     Path(place).chmod(0o755)  # a server's worker may run as somebody else
     try:
         yield Path(place)
@@ -301,7 +304,7 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _pin(core: int) -> None:
+def pin(core: int) -> None:
     """What is started from here on runs on this core, if there is another."""
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {core})
@@ -316,5 +319,3 @@ def _progress(number: int, cell: Cell, by_size: dict[float, Usage]) -> None:
         cost = f"cpu {usage.cpu:6.3f}  wall {usage.wall:6.3f}"
         others = f"server {usage.server:5.2f}  foreign {usage.foreign:5.2f}"
         print(f"round {number}  {_name(cell):<44} {gib:g} GiB  {cost}  {others}", file=sys.stderr, flush=True)
-
-

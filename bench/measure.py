@@ -13,7 +13,6 @@ import ctypes
 import json
 import os
 import platform
-import resource
 import select
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +76,8 @@ class Setting:
     durable: Path | None = None
     """A folder whose files must be on their device before the clock stops."""
     line: bool = False
+    launcher: str = ""
+    """floor/launch.c, which knows the command's peak of memory from the harness's own."""
 
 
 def run(command: list[str], setting: Setting) -> tuple[Usage, str]:
@@ -85,11 +87,11 @@ def run(command: list[str], setting: Setting) -> tuple[Usage, str]:
     """
     before = set(descendants())
     ended = "ended"
-    with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile("w+b") as error:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error, tempfile.TemporaryFile() as peak:
         busy, served, own = _busy(), _cpu_of(setting.server), time.process_time()
         with _line(setting.line) as line:
             begin = time.monotonic()
-            processes = _start(command, setting, out, error)
+            processes = _start(command, setting, out, error, peak)
             until = begin + setting.limit
             try:
                 in_time = all(_wait(process.pid, until) for process in processes)
@@ -103,7 +105,7 @@ def run(command: list[str], setting: Setting) -> tuple[Usage, str]:
         strays = _end(set(descendants()) - before)
         served = _cpu_of(setting.server) - served
         total = _busy() - busy
-        said, complaint = _text(out), _text(error).strip().splitlines()
+        said, complaint, most = _text(out), _text(error).strip().splitlines(), _text(peak)
     if not in_time:
         ended = f"still running after {setting.limit:g} s: ended"
     elif bad := next((p for p in processes if p.returncode), None):
@@ -114,19 +116,32 @@ def run(command: list[str], setting: Setting) -> tuple[Usage, str]:
     user, system = sum(each.ru_utime for each in tool), sum(each.ru_stime for each in tool)
     others = sum(each.ru_utime + each.ru_stime for each in used[1:]) + time.process_time() - own
     foreign = total - served - user - system - others
-    rss = max(each.ru_maxrss for each in tool) / 1024
+    rss = (int(most) if most else max(each.ru_maxrss for each in tool)) / 1024
     first = _first(said, begin) if setting.sink else None
     return Usage(wall, user, system, served, foreign, total, rss, first, len(strays), tuple(line)), said
 
 
-def _start(command: list[str], setting: Setting, out: IO[bytes], error: IO[bytes]) -> list[subprocess.Popen[bytes]]:
+def _start(
+    command: list[str], setting: Setting, out: IO[bytes], error: IO[bytes], peak: IO[bytes]
+) -> list[subprocess.Popen[bytes]]:
     """The command, and the sink if there is one; in sessions of their own, to be ended as a whole."""
     environment = {**os.environ, **(setting.environment or {})}
+
+    keep = (peak.fileno(),) if setting.launcher else ()
+    if setting.launcher:
+        command = [setting.launcher, str(peak.fileno()), *command]
 
     def start(what: list[str], source: int, sink: IO[bytes] | int) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
-                what, cwd=ROOT, stdin=source, stdout=sink, stderr=error, env=environment, start_new_session=True
+                what,
+                cwd=ROOT,
+                stdin=source,
+                stdout=sink,
+                stderr=error,
+                env=environment,
+                start_new_session=True,
+                pass_fds=keep,
             )
         except OSError as problem:
             raise Failed(str(problem)) from problem

@@ -10,13 +10,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.measure import ROOT, Failed
-from bench.rivals import DISK, FLOOR, MEMORY, PARPULL, RIVALS, TMPFS, Job, Rival
+from bench.rivals import DISK, FLOOR, MEMORY, RIVALS, TMPFS, Job, Rival
 from bench.scenarios import NOTHING, STDOUT
 
 BUILD = ROOT / "build" / "bench"
@@ -127,35 +126,30 @@ def _curl_version() -> str:
     return " ".join(first_line("curl", "--version").split()[:2])
 
 
-def _says(*command: str) -> Callable[[Job], list[str]]:
-    return lambda _: list(command)
+def _wget(job: Job) -> list[str]:
+    return ["wget", "-q", *([f"--ca-certificate={job.ca_file}"] if job.ca_file else []), "-O", "-", job.url]
+
+
+def _start(what: str, *command: str) -> Rival:
+    """Needs no server; its name is what is started."""
+    return Rival(f"start: {what}", frozenset({NOTHING}), lambda: first_line(*command), lambda _: list(command))
 
 
 PIPE = frozenset({STDOUT})
 _PIPES = [
     Rival("parpull-cat", PIPE, _parpull_version, _cat),
     Rival("curl-pipe", PIPE, _curl_version, _curl, remark="one connection"),
-    Rival("wget-pipe", PIPE, lambda: first_line("wget", "--version"), lambda job: _wget(job), remark="one connection"),
+    Rival("wget-pipe", PIPE, lambda: first_line("wget", "--version"), _wget, remark="one connection"),
     Rival("parpull-reader", PIPE, _parpull_version, _reader, remark="parpull.open(...).read, of the first MiB only"),
 ]
 _STARTS = [
-    Rival(
-        f"start: {what}", frozenset({NOTHING}), lambda command=command: first_line(*command), _says(*command)
-    )  # fmt: skip
-    for what, command in {
-        "parpull --version": [*_parpull(), "--version"],
-        "parpull -h": [*_parpull(), "-h"],
-        "import parpull": [sys.executable, "-c", "import parpull; parpull.fetch"],
-        "python": [sys.executable, "-c", "pass"],
-        "curl --version": ["curl", "--version"],
-        "aria2c --version": ["aria2c", "--version"],
-    }.items()
+    _start("parpull --version", *_parpull(), "--version"),
+    _start("parpull -h", *_parpull(), "-h"),
+    _start("import parpull", sys.executable, "-c", "import parpull; parpull.fetch"),
+    _start("python", sys.executable, "-c", "pass"),
+    _start("curl --version", "curl", "--version"),
+    _start("aria2c --version", "aria2c", "--version"),
 ]
-assert PARPULL  # the name that targets speak of
-
-
-def _wget(job: Job) -> list[str]:
-    return ["wget", "-q", *([f"--ca-certificate={job.ca_file}"] if job.ca_file else []), "-O", "-", job.url]
 
 
 def readable(command: list[str], job: Job) -> str:

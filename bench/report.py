@@ -64,9 +64,7 @@ class Card:
     def failures(self, names: str = "") -> bool:
         """Whether anyone failed in these scenarios."""
         chosen = {scenario.name for scenario in named(names)}
-        return any(
-            c.scenario in chosen and self.store.trouble(c).startswith("failed") for c in self.store.cells()
-        )
+        return any(c.scenario in chosen and self.store.trouble(c).startswith("failed") for c in self.store.cells())
 
     def markdown(self, names: str = "") -> str:
         """A table a scenario, its targets below it."""

@@ -149,9 +149,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "founding",
-        "The founding case: each connection gets 208 MiB/s, all together 1.18 GiB/s. nginx's listening socket is paced, "
-        "so each connection is, however many ranges it carries; the total is kept by giving each of N its N-th part "
-        "where that is less (a tool that opens fewer than it was told gets less). Beside it the same without a pace.",
+        "The founding case: each connection gets 208 MiB/s, all together 1.18 GiB/s. nginx's listening socket is "
+        "paced, so each connection is, however many ranges it carries; the total is kept by giving each of N its N-th "
+        "part where that is less (a tool that opens fewer than it was told gets less). Beside it the same uncapped.",
         TMPFS,
         _scales(0.0625, 2, 13),
         _counts((1, 8, 16), (1, 8, 16)),
@@ -215,7 +215,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "stdout",
-        "Through a pipe to a program that throws it away; its CPU is not counted. *first* is the time to the first byte.",
+        "Through a pipe to a program that throws it away; its CPU is not counted. *first* is the time to the "
+        "first byte.",
         STDOUT,
         _scales(0.0625, 1, 1),
         _counts((8,), (1, 8)),

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.clients import sample_offsets
@@ -24,6 +23,7 @@ from tests.servers.real import Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from bench.scenarios import Scenario, Variant
 
