@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 from bench import harness
-from bench.measure import ROOT, Failed, Setting, Usage, adopting, run, warm_up
+from bench.measure import ROOT, Failed, Setting, Usage, adopting, cost, warm_up
 from bench.rivals import MEMORY
 from bench.scenarios import PLAIN, TLS, Scenario
 from bench.stage import Stage, make
@@ -131,7 +131,7 @@ def _measure(pythons: list[str], options: argparse.Namespace) -> list[tuple[Usag
                         # -P: not the package of this tree.
                         command = [pythons[which], "-P", "-c", CLIENT, url, str(options.connections), out]
                         warm_up(object_.size)
-                        usage, said = run([*command, stage.ca_file or ""], Setting(stage.processes))
+                        usage, said = cost([*command, stage.ca_file or ""], Setting(stage.processes))
                         if int(said) != object_.size:
                             raise Failed(f"{said.strip()} of {object_.size} bytes")
                         pair[which] = usage

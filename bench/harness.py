@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bench import own
 from bench.device import slow_disk
-from bench.measure import GIB, ROOT, Failed, Setting, Usage, available_memory, parse_report, run, warm_up
+from bench.measure import GIB, ROOT, Failed, Setting, Usage, available_memory, cost, parse_report, warm_up
 from bench.rivals import DISK, FLOOR, MEMORY, NULL, PARPULL, TMPFS, Job, Rival
 from bench.scenarios import NOTHING, SHORT, STDOUT, TINY, Scenario, Variant
 from bench.stage import Expected, Stage, fast_hash, look, make, pieces
@@ -195,7 +195,7 @@ class _Field:
         with tempfile.TemporaryDirectory(prefix="out-", dir=place) as out:
             job = Job(
                 urls[0],
-                expected.size,
+                expected.size // len(urls),
                 cell.connections,
                 Path(out),
                 destination,
@@ -206,14 +206,14 @@ class _Field:
             self.commands[cell] = own.readable(command, job)
             stage.before_run()
             if destination != NOTHING:
-                warm_up(min(job.size, available_memory() // 4))
-            usage, output = run(self._with_python(rival, command), self._setting(job, stage, first))
+                warm_up(min(expected.size, available_memory() // 4))
+            usage, output = cost(self._with_python(rival, command), self._setting(job, expected.size, stage, first))
             if destination == STDOUT and rival.name == "parpull-reader":
                 return usage  # it reads the beginning only
             _check(job, output, expected, hashed=first)
         return usage
 
-    def _setting(self, job: Job, stage: Stage, first: bool) -> Setting:
+    def _setting(self, job: Job, size: int, stage: Stage, first: bool) -> Setting:
         own.build("launch")
         rate = _SLOWEST
         if self.variant.pace:
@@ -225,11 +225,11 @@ class _Field:
         if job.destination == STDOUT:
             own.build("sink")
             pace = ("-p", str(self.variant.sink)) if self.variant.sink else ()
-            sink = (str(own.program("sink")), *pace, str(job.size))
+            sink = (str(own.program("sink")), *pace, str(size))
         environment = {"BENCH_HASH": "1"} if first and job.destination == MEMORY else {}
         return Setting(
             server=stage.processes,
-            limit=self.plan.limit or _PATIENCE + 1.5 * job.size / rate,
+            limit=self.plan.limit or _PATIENCE + 1.5 * size / rate,
             environment=environment | self._path(),
             sink=sink,
             durable=job.out if job.destination == DISK else None,

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import resource
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30
@@ -80,7 +80,12 @@ class Setting:
     """floor/launch.c, which knows the command's peak of memory from the harness's own."""
 
 
-def run(command: list[str], setting: Setting) -> tuple[Usage, str]:
+def run(command: list[str], server: Sequence[int] = (), timeout: float = 120) -> tuple[Usage, str]:
+    """Without anything around it."""
+    return cost(command, Setting(tuple(server), timeout))
+
+
+def cost(command: list[str], setting: Setting) -> tuple[Usage, str]:
     """Run to the end; returns the cost and the standard output, or raises `Failed`.
 
     Nothing that the command started is running afterwards, however it ended.

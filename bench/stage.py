@@ -1,7 +1,6 @@
 """Where bytes come from: objects on a tmpfs, and the server that a variant wants before them.
 
-nginx serves `/bucket/NAME` as a plain file, which is also what S3's path style asks for. Google's
-JSON API is two more static files an object: its metadata, and the object under `/download/…`.
+nginx is the server of `bench.rivals.stores`, which S3's and GCS's clients can read from as well.
 Whoever checks knows what was served: `Expected`.
 """
 
@@ -9,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.clients import sample_offsets
 from bench.measure import GIB, descendants
+from bench.rivals.stores import Store
 from tests.servers import content
 from tests.servers.origin import Origin
 from tests.servers.proxy import Proxy
-from tests.servers.real import Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
     from bench.scenarios import Scenario, Variant
 
-BUCKET = "bucket"
+SERVED = "served"
 _BLOCK = 64 << 20
 _MARK = 1 << 20
 _BAD_CONNECTION = 3
@@ -61,7 +59,7 @@ def make(root: Path, scenario: Scenario, gib: float, tag: str = "") -> Expected:
     instead, and holes between.
     """
     size = int(gib * GIB) // scenario.objects
-    folder = root / BUCKET
+    folder = root / SERVED
     folder.mkdir(exist_ok=True)
     random = memoryview(os.urandom(_BLOCK + 4096))
     names = [f"{tag}{gib:g}-{number:04}.bin" for number in range(scenario.objects)]
@@ -76,7 +74,6 @@ def make(root: Path, scenario: Scenario, gib: float, tag: str = "") -> Expected:
                 while left:
                     left -= file.write(random[shift : shift + min(left, _BLOCK)])
                     shift += 1
-        _as_google_has_it(root, name, size)
     return expect([folder / name for name in names], size * scenario.objects, whole=size < 16 * GIB)
 
 
@@ -115,22 +112,12 @@ def look(paths: list[Path], size: int) -> bytes:
     return bytes(sample)
 
 
-def _as_google_has_it(root: Path, name: str, size: int) -> None:
-    metadata = root / "storage" / "v1" / "b" / BUCKET / "o" / name
-    media = root / "download" / "storage" / "v1" / "b" / BUCKET / "o" / name
-    for path in (metadata, media):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    said = {"kind": "storage#object", "bucket": BUCKET, "name": name, "size": str(size), "generation": "1"}
-    metadata.write_text(json.dumps(said | {"metageneration": "1", "contentType": "application/octet-stream"}))
-    media.symlink_to(root / BUCKET / name)
-
-
 class Stage:
     """A server, and what lies before it, for one variant and number of connections."""
 
     def __init__(self, root: Path, variant: Variant, connections: int | None) -> None:
         self._variant, self._exits = variant, contextlib.ExitStack()
-        self._nginx: Nginx | None = None
+        self._nginx: Store | None = None
         self._origin: Origin | None = None
         self._proxy: Proxy | None = None
         self.pace = variant.paced(connections)
@@ -139,7 +126,7 @@ class Stage:
             if variant.lag:
                 self._origin = self._exits.enter_context(Origin())
             else:
-                self._nginx = self._exits.enter_context(Nginx(root, tls=variant.tls, pace=self.pace))
+                self._nginx = self._exits.enter_context(Store(root / SERVED, tls=variant.tls, pace=self.pace))
                 if variant.slow is not None:
                     self._proxy = self._exits.enter_context(Proxy(self._nginx.port))
         except BaseException:
@@ -153,7 +140,7 @@ class Stage:
         if self._origin is not None:
             return self._origin.url(name, size=size, latency=self._variant.lag)
         assert self._nginx is not None
-        url = self._nginx.url(f"{BUCKET}/{name}")
+        url = self._nginx.url(name)
         return url if self._proxy is None else self._proxy.url(url)
 
     def expected(self, given: Expected) -> Expected:

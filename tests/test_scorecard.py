@@ -14,7 +14,7 @@ import pytest
 
 from bench import __main__ as command
 from bench import compare, harness, report
-from bench.measure import Failed, Setting, Usage, adopting, descendants, run
+from bench.measure import Failed, Setting, Usage, adopting, cost, descendants
 from bench.rivals import TMPFS, Rival
 from bench.scenarios import FULL, SCENARIOS, TINY, Scenario, Target, Variant, named
 from bench.store import Cell, Store, forget
@@ -42,33 +42,33 @@ def cell(rival: str, connections: int | None = 8, variant: str = "plain", scenar
 class TestRun:
     def test_cpu_is_that_of_the_whole_tree(self):
         burn = f"{shlex.quote(sys.executable)} -c 'import time\nwhile time.process_time() < 0.3: pass'"
-        used, _ = run(shell(f"{burn} & {burn}; wait"), Setting(limit=20))
+        used, _ = cost(shell(f"{burn} & {burn}; wait"), Setting(limit=20))
         assert 0.55 < used.cpu < 2
 
     def test_who_hangs_is_ended_within_the_limit(self):
         before, began = set(descendants()), time.monotonic()
         with adopting(), pytest.raises(Failed, match=r"still running after 0.3 s"):
-            run(shell("sleep 60 & setsid sleep 60 & sleep 60"), Setting(limit=0.3))
+            cost(shell("sleep 60 & setsid sleep 60 & sleep 60"), Setting(limit=0.3))
         assert time.monotonic() - began < 5
         assert set(descendants()) == before
 
     def test_who_leaves_a_process_is_told_of(self):
         before = set(descendants())
         with adopting():
-            used, _ = run(shell("setsid sleep 60 & exit 0"), Setting(limit=5))
+            used, _ = cost(shell("setsid sleep 60 & exit 0"), Setting(limit=5))
         assert used.left == 1
         assert set(descendants()) == before
 
     def test_a_failure_says_why(self):
         with pytest.raises(Failed, match="exit status 3: no such thing"):
-            run(shell("echo no such thing >&2; exit 3"), Setting())
+            cost(shell("echo no such thing >&2; exit 3"), Setting())
         with pytest.raises(Failed, match="No such file"):
-            run(["/nowhere/at/all"], Setting())
+            cost(["/nowhere/at/all"], Setting())
 
     def test_a_pipe_that_hangs_ends_both(self):
         before = set(descendants())
         with pytest.raises(Failed, match="still running"):
-            run(["cat", "/dev/zero"], Setting(limit=0.3, sink=("sleep", "60")))
+            cost(["cat", "/dev/zero"], Setting(limit=0.3, sink=("sleep", "60")))
         assert set(descendants()) == before
 
 
