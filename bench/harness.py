@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 _ROUNDS = {TINY: 1, SHORT: 3}
+STARTS = frozenset(rival.name for rival in own.STARTS)
 _SLOWEST = 64 * MIB  # bytes a second: below that a rival hangs, where nothing is paced
 _PATIENCE = 20.0  # seconds on top
+ALWAYS = frozenset({FLOOR, "floor-tls", "floor-tmpfs", "floor-disk", PARPULL})
+"""They play along, whatever was asked for: others are held against them."""
 
 
 @dataclass
@@ -58,9 +61,11 @@ class Plan:
 
 
 def meet(plan: Plan) -> dict[str, str]:
-    """Ask every rival for its version; returns why the others are left out."""
+    """Ask those who are wanted for their version, which may fetch them; why the others are left out."""
     absent: dict[str, str] = {}
     for rival in plan.rivals:
+        if plan.only and rival.name not in plan.only and rival.name not in ALWAYS | STARTS:
+            continue
         try:
             plan.versions[rival.name] = rival.version()
         except Failed as reason:
@@ -109,11 +114,11 @@ def _cells(scenario: Scenario, variant: Variant, counts: tuple[int | None, ...],
     def fits(rival: Rival) -> bool:
         if scenario.destination not in rival.destinations or (variant.lag and rival.server != "http"):
             return False
-        if rival.name in ("floor", "floor-tls", "floor-tmpfs", "floor-disk") and rival.name != partners[0]:
+        if rival.name in ALWAYS and rival.name not in partners:
             return False
         if scenario.objects > 1 and not rival.many:
             return False
-        return not named or rival.name in named or rival.name in partners
+        return not named or rival.name in named or rival.name in partners or rival.name in STARTS
 
     ready = [rival.name for rival in plan.rivals if rival.name in plan.versions and fits(rival)]
     ready.sort(key=lambda name: partners.index(name) if name in partners else len(partners))
@@ -158,10 +163,9 @@ class _Field:
         lacking = [cell for cell in self.cells if not self._has(cell, number)]
         if not lacking:
             return
-        along = {FLOOR, "floor-tls", "floor-tmpfs", "floor-disk", PARPULL}
         turn = f"{time.time():.3f}-{number}"
         order = [
-            c for c in self.cells if c in lacking or (c.rival in along and not self.store.trouble(c) and number > 0)
+            c for c in self.cells if c in lacking or (c.rival in ALWAYS and not self.store.trouble(c) and number > 0)
         ]
         for cell in order if number % 2 else order[::-1]:
             by_size: dict[float, Usage] = {}

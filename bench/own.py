@@ -31,7 +31,7 @@ def everyone(openssl: str = "") -> list[Rival]:
         Rival("floor-tmpfs", frozenset({TMPFS}), lambda: build("write"), lambda job: _floor("write", job)),
         Rival("floor-disk", frozenset({DISK}), lambda: build("direct"), lambda job: _floor("direct", job)),
         *_PIPES,
-        *_STARTS,
+        *STARTS,
     ]
     names = {rival.name for rival in ours}
     return ours + [rival for rival in RIVALS if rival.name not in names]
@@ -142,7 +142,7 @@ _PIPES = [
     Rival("wget-pipe", PIPE, lambda: first_line("wget", "--version"), _wget, remark="one connection"),
     Rival("parpull-reader", PIPE, _parpull_version, _reader, remark="parpull.open(...).read, of the first MiB only"),
 ]
-_STARTS = [
+STARTS = [
     _start("parpull --version", *_parpull(), "--version"),
     _start("parpull -h", *_parpull(), "-h"),
     _start("import parpull", sys.executable, "-c", "import parpull; parpull.fetch"),
