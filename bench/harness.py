@@ -42,6 +42,10 @@ ALWAYS = frozenset({FLOOR, "floor-tls", "floor-tmpfs", "floor-disk", PARPULL})
 """They play along, whatever was asked for: others are held against them."""
 
 
+class _Unable(Failed):
+    """It has nothing for this job: no failure of its own."""
+
+
 @dataclass
 class Plan:
     """What the command line asked for."""
@@ -172,6 +176,9 @@ class _Field:
             try:
                 for gib in sorted(self.objects)[: None if number else 1]:
                     by_size[gib] = self._once(cell, gib, stage, place, number == 0)
+            except _Unable as reason:
+                self.store.fail(cell, f"cannot: {reason}")
+                continue
             except Failed as failed:
                 self.store.fail(cell, f"failed in round {number}: {failed}")
                 print(f"{_name(cell)}: {failed}", file=sys.stderr)
@@ -206,7 +213,10 @@ class _Field:
                 stage.ca_file if self.variant.tls else None,
                 urls if len(urls) > 1 else (),
             )
-            command = rival.command(job)
+            try:
+                command = rival.command(job)
+            except Failed as reason:
+                raise _Unable(str(reason)) from reason
             self.commands[cell] = own.readable(command, job)
             stage.before_run()
             if destination != NOTHING:

@@ -179,7 +179,14 @@ def writes(code: str) -> Rival:
 
 
 FETCH = "open(out, 'wb').write(urllib.request.urlopen(url).read())"
+
+
+def will_not(_: object) -> list[str]:
+    raise Failed("has one connection")
+
+
 RIVALS = [
+    Rival("single", frozenset({TMPFS}), lambda: "1", will_not),
     writes(f"parpull: {FETCH}"),
     writes(f"right: {FETCH}"),
     writes("hangs: time.sleep(60)"),
@@ -215,6 +222,7 @@ def test_a_field_from_end_to_end(nginx, tmp_path):
     assert store.path.read_text() == known
     troubles = {name: store.trouble(Cell("tmpfs", "plain", name, 2)) for name in plan.versions}
     assert troubles == {
+        "single": "cannot: has one connection",
         "parpull": "",
         "right": "",
         "hangs": "failed in round 0: still running after 3 s: ended",
