@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     scale = options.scale or (FULL if options.full else SHORT)
     only = [name for name in (options.only or (SHORT_ONLY if scale == SHORT else "")).split(",") if name]
     path = options.results / f"scorecard-{scale}.jsonl"
+    # As if by Ctrl-C: what was started and written is cleared away.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         scenarios = named(options.scenario)
         if options.report:
@@ -70,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return _tell(store, options, scale)
 
 

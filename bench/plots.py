@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.report import Card
     from bench.store import Cell
 
+LINES = ("#2563eb", "#059669", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#1e3a8a", "#a16207", "#94a3b8")
 OURS, FLOOR, OTHER = "#c2410c", "#6b7280", "#2563eb"
 
 
@@ -30,7 +31,7 @@ def draw(card: Card, folder: Path) -> str:
     except ImportError:
         return "no plots: matplotlib is not installed (pip install --group bench)"
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "0"})
-    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=plt.get_cmap("tab20").colors)
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=LINES)
     made = []
     for name, plot in (("cpu", _cpu), ("connections", _connections), ("slow-connection", _slow), ("time-line", _line)):
         figure = plot(card, plt)
@@ -100,6 +101,8 @@ def _connections(card: Card, plt: Any) -> Any:
         axis.set_yscale("log")
         counts = sorted({n for points in lines.values() for n, _ in points})
         axis.set_xticks(counts, [str(n) for n in counts])
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(lambda seconds, _: f"{seconds:g}")
         axis.set_title(variant.name, loc="left", fontsize=10)
         axis.set_xlabel("connections")
     axes[0].set_ylabel("wall s, log")
