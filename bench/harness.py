@@ -247,7 +247,7 @@ class _Field:
             environment=environment | self._path(),
             sink=sink,
             durable=job.out if job.destination == DISK else None,
-            line=self.scenario.line,
+            line=stage.received if self.scenario.line else None,
             launcher=str(own.program("launch")),
         )
 

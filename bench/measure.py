@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import resource
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30
@@ -56,7 +56,7 @@ class Usage:
     left: int = 0
     """Processes that the command left behind; they were ended."""
     line: tuple[tuple[float, int], ...] = field(default=(), repr=False)
-    """Bytes that had come over loopback, by time."""
+    """Bytes that had come, by time."""
 
     @property
     def cpu(self) -> float:
@@ -75,7 +75,8 @@ class Setting:
     """The other end of the command's standard output: its report is then the output."""
     durable: Path | None = None
     """A folder whose files must be on their device before the clock stops."""
-    line: bool = False
+    line: Callable[[], int] | None = None
+    """Asked twenty times a second how many bytes have come."""
     launcher: str = ""
     """floor/launch.c, which knows the command's peak of memory from the harness's own."""
 
@@ -207,17 +208,16 @@ def _make_durable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _line(wanted: bool) -> Iterator[list[tuple[float, int]]]:
-    """Bytes received over loopback, twenty times a second."""
+def _line(received: Callable[[], int] | None) -> Iterator[list[tuple[float, int]]]:
     points: list[tuple[float, int]] = []
-    if not wanted:
+    if received is None:
         yield points
         return
-    done, began, zero = threading.Event(), time.monotonic(), _received()
+    done, began, zero = threading.Event(), time.monotonic(), received()
 
     def watch() -> None:
         while not done.wait(_LINE_STEP):
-            points.append((round(time.monotonic() - began, 3), _received() - zero))
+            points.append((round(time.monotonic() - began, 3), received() - zero))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -228,7 +228,8 @@ def _line(wanted: bool) -> Iterator[list[tuple[float, int]]]:
         thread.join()
 
 
-def _received() -> int:
+def over_loopback() -> int:
+    """By whomever: on a machine that others use, not only by us."""
     for row in Path("/proc/net/dev").read_text().splitlines():
         if row.strip().startswith("lo:"):
             return int(row.partition(":")[2].split()[0])

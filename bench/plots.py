@@ -146,11 +146,11 @@ def _line(card: Card, plt: Any) -> Any:
 
 
 def _rates(card: Card, cell: Cell, over: int = 6) -> list[tuple[float, float]]:
-    """Of the median run by wall: rates over so many samples. A proxy's bytes cross loopback twice."""
+    """Of the median run by wall: rates over so many samples."""
     runs = sorted((run.by_size[max(run.by_size)] for run in card.store.runs(cell)), key=lambda u: u.wall)
     line = ((0.0, 0), *runs[len(runs) // 2].line)
     return [
-        (now[0], (now[1] - then[1]) / (now[0] - then[0]) / 2e6)
+        (now[0], (now[1] - then[1]) / (now[0] - then[0]) / 1e6)
         for then, now in zip(line, line[over:], strict=False)
         if now[0] > then[0]
     ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.clients import sample_offsets
-from bench.measure import GIB, descendants
+from bench.measure import GIB, descendants, over_loopback
 from bench.rivals.stores import Store
 from tests.servers import content
 from tests.servers.origin import Origin
@@ -160,9 +160,9 @@ class Stage:
             if self._variant.slow < 1:
                 self._proxy.order(_BAD_CONNECTION, pace=int(self.pace * self._variant.slow))
 
-    def forwarded(self) -> int | None:
-        """Bytes that went to the client, where a proxy counts them."""
-        return sum(count.down for count in self._proxy.counts()) if self._proxy else None
+    def received(self) -> int:
+        """Bytes that went to clients so far: as the proxy counts them, or all that loopback had."""
+        return sum(count.down for count in self._proxy.counts()) if self._proxy else over_loopback()
 
     def __enter__(self) -> Stage:
         return self
