@@ -3,7 +3,7 @@
 # make build    the package, editable, in .venv
 # make quick    the tests without the slow ones
 # make lint     ruff, mypy, cython-lint, import-linter (part of make test)
-# make bench    CPU per GiB beside a C loop, pycurl and forked curl
+# make bench    the scorecard beside floors and rivals, some 10 minutes; FULL=1: hours, goes on where it was
 # make docs     the user guide, as a site in build/docs
 # make sanitize the core's tests under ASan and UBSan
 # make tsan     what has threads in it under TSan
@@ -52,8 +52,13 @@ lint: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint src
 	$(BIN)/lint-imports
 
-bench: build
-	$(BIN)/python -m bench.engine
+bench: build build/bench/ready
+	$(BIN)/python -m bench --plots $(if $(FULL),--full) $(BENCH)
+
+build/bench/ready: pyproject.toml .venv/built
+	@mkdir -p build/bench
+	$(BIN)/pip install -q --group bench
+	@touch $@
 
 docs: build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

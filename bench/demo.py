@@ -3,7 +3,7 @@
 `python -m bench.demo` starts the tests' origin, which paces each connection as a cloud
 store does, and fetches through the public API. The bars are rich's; the digests are
 checked against what the origin should have served. It shows the idea, not the speed
-of this machine: that is what bench.engine measures.
+of this machine: that is what `make bench` measures.
 """
 
 import argparse

@@ -1,20 +1,26 @@
-"""pycurl as well as it can be tuned: one multi handle, 1 MiB buffers, huge pages.
+"""pycurl as well as it can be tuned: one multi handle, 1 MiB buffers, huge pages or pwrite.
 
-Usage: `python -m bench.clients.pycurl_multi URL SIZE CONNECTIONS`
-
-libcurl hands over at most 16 KiB a callback whatever the buffer, and pycurl makes a
-bytes object of each before our copy to the final address: that is what this row shows.
+libcurl hands over at most 16 KiB a callback whatever the buffer, and pycurl makes a bytes object of
+each before our copy to the final address: that is what this row shows. To a file 1 MiB is gathered
+before it is written, for tmpfs wants large blocks.
 """
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pycurl  # type: ignore[import-untyped, unused-ignore]
 
-from bench.clients import huge_memory, report
+from bench.clients import Task, huge_memory, report, task, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK = 1 << 20
 
 
-def writer(memory: memoryview, at: int, stop: int) -> Callable[[bytes], int | None]:
+def to_memory(memory: memoryview, at: int, stop: int) -> Callable[[bytes], int | None]:
     def write(data: bytes) -> int | None:
         nonlocal at
         end = at + len(data)
@@ -27,13 +33,33 @@ def writer(memory: memoryview, at: int, stop: int) -> Callable[[bytes], int | No
     return write
 
 
-def part(url: str, memory: memoryview, start: int, stop: int) -> pycurl.Curl:
+def to_file(file: int, at: int, stop: int) -> Callable[[bytes], int | None]:
+    block = memoryview(bytearray(BLOCK + (64 << 10)))
+    filled = 0
+
+    def write(data: bytes) -> int | None:
+        nonlocal at, filled
+        block[filled : filled + len(data)] = data
+        filled += len(data)
+        if at + filled > stop:
+            return -1
+        if filled >= BLOCK or at + filled == stop:
+            write_all(file, block[:filled], at)
+            at, filled = at + filled, 0
+        return None
+
+    return write
+
+
+def part(job: Task, start: int, stop: int, write: Callable[[bytes], int | None]) -> pycurl.Curl:
     curl = pycurl.Curl()
-    curl.setopt(pycurl.URL, url)
+    curl.setopt(pycurl.URL, job.url)
     curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-    curl.setopt(pycurl.BUFFERSIZE, 1 << 20)
+    curl.setopt(pycurl.BUFFERSIZE, BLOCK)
     curl.setopt(pycurl.RANGE, f"{start}-{stop - 1}")
-    curl.setopt(pycurl.WRITEFUNCTION, writer(memory, start, stop))
+    curl.setopt(pycurl.WRITEFUNCTION, write)
+    if job.ca_file:
+        curl.setopt(pycurl.CAINFO, job.ca_file)
     return curl
 
 
@@ -52,10 +78,13 @@ def perform(curls: list[pycurl.Curl]) -> None:
 
 
 def main() -> None:
-    url, size, connections = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    memory = memoryview(huge_memory(size))
-    cuts = [size // connections * i for i in range(connections)] + [size]
-    perform([part(url, memory, cuts[i], cuts[i + 1]) for i in range(connections)])
+    job = task()
+    if job.out is not None:
+        file = job.open()
+        perform([part(job, start, stop, to_file(file, start, stop)) for start, stop in job.parts()])
+        return
+    memory = memoryview(huge_memory(job.size))
+    perform([part(job, start, stop, to_memory(memory, start, stop)) for start, stop in job.parts()])
     print(report(memory))
 
 

@@ -109,7 +109,8 @@ def _missing(program: Path, root: Path) -> list[str]:
 
 
 def _library_path(root: Path) -> dict[str, str]:
-    folders = (*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu"))
+    globs = ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/*.so.*")  # a few lie in /usr/lib itself
+    folders = dict.fromkeys(path if path.is_dir() else path.parent for each in globs for path in root.glob(each))
     return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}
 
 

@@ -18,6 +18,9 @@ _GRACE = 3.0
 def main() -> None:
     """Run the command in sys.argv."""
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, close_fds=False, process_group=0)
+    # A signal to the whole group (Ctrl-C, timeout) must not end us before it: the input closes soon.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
     sys.exit(child.wait())
 

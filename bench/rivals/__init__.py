@@ -1,0 +1,24 @@
+"""Who is measured. Memory and a file do not cost the same: compare rows of one destination only."""
+
+from bench.rivals import clouds, gos, ours, pythons, tools
+from bench.rivals.base import DISK, FILES, MEMORY, NULL, TMPFS, Job, Rival
+from bench.rivals.checking import check, digest
+from bench.rivals.ours import FLOOR, PARPULL, build_floor
+
+RIVALS: list[Rival] = [*ours.RIVALS, *tools.RIVALS, *pythons.RIVALS, *gos.RIVALS, *clouds.RIVALS]
+
+__all__ = [
+    "DISK",
+    "FILES",
+    "FLOOR",
+    "MEMORY",
+    "NULL",
+    "PARPULL",
+    "RIVALS",
+    "TMPFS",
+    "Job",
+    "Rival",
+    "build_floor",
+    "check",
+    "digest",
+]
