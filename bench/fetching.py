@@ -111,7 +111,10 @@ def go_program(module: str, version: str) -> str:
         if not path.exists():
             if found := shutil.which(name):
                 return found
-            _go(["install", f"{module}@{version}"])
+            try:
+                _go(["install", f"{module}@{version}"])
+            except Failed as error:
+                raise Failed(f"not on PATH, and go install {module}@{version} says: {error}") from error
     return str(path)
 
 

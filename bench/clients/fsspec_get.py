@@ -17,7 +17,9 @@ def main() -> None:
 
     async def client(loop: Any, **options: Any) -> aiohttp.ClientSession:
         trust = ssl.create_default_context(cafile=job.ca_file) if job.tls else True
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust), read_bufsize=1 << 20, **options)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=trust), read_bufsize=1 << 20, **options
+        )
 
     files = fsspec.filesystem("http", get_client=client, skip_instance_cache=True)
     parts = job.parts()

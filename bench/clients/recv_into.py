@@ -23,7 +23,9 @@ def connect(job: Task) -> socket.socket:
 def ask(job: Task, connection: socket.socket, start: int, stop: int) -> bytes:
     """What of the body came along with the head."""
     path = "/" + job.url.split("/", 3)[3]
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {job.host[0]}\r\nRange: bytes={start}-{stop - 1}\r\n\r\n".encode())
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: {job.host[0]}\r\nRange: bytes={start}-{stop - 1}\r\n\r\n".encode()
+    )
     head = b""
     while b"\r\n\r\n" not in head:
         got = connection.recv(4096)

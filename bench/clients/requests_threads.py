@@ -22,9 +22,10 @@ def main() -> None:
         start, stop = parts.pop()
         block = memoryview(bytearray(BLOCK))
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        with requests.Session() as session, session.get(
-            job.url, headers=headers, stream=True, verify=job.ca_file or True
-        ) as answer:
+        with (
+            requests.Session() as session,
+            session.get(job.url, headers=headers, stream=True, verify=job.ca_file or True) as answer,
+        ):
             if answer.status_code != 206:
                 raise ConnectionError(answer.status_code)
             while start < stop:
@@ -49,13 +50,12 @@ def many() -> None:
 
     def work() -> None:
         with requests.Session() as session:
-            session.verify = job.ca_file or True
             while True:
                 try:
                     url, path = left.pop()
                 except IndexError:
                     return
-                answer = session.get(url, headers={"Accept-Encoding": "identity"})
+                answer = session.get(url, headers={"Accept-Encoding": "identity"}, verify=job.ca_file or True)
                 answer.raise_for_status()
                 with open(path, "wb") as file:
                     file.write(answer.content)

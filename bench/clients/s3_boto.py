@@ -24,7 +24,11 @@ def main() -> None:
     client = boto3.client(
         "s3", endpoint_url=f"{scheme}//{host}", region_name="us-east-1", config=config, verify=job.ca_file or True
     )
-    tuned = {} if job.connections is None else {"max_concurrency": job.connections, "multipart_chunksize": job.parts(16 << 20)[0][1]}
+    tuned = (
+        {}
+        if job.connections is None
+        else {"max_concurrency": job.connections, "multipart_chunksize": job.parts(16 << 20)[0][1]}
+    )
     transfer = TransferConfig(io_chunksize=1 << 20, preferred_transfer_client="classic", **tuned)
     S3Transfer(client, transfer).download_file(bucket, key, job.out)
 

@@ -33,7 +33,7 @@ def _s5cmd() -> str:
 
 
 def _s5cmd_command(job: Job) -> list[str]:
-    trust = ["env", f"SSL_CERT_FILE={job.ca_file}"] if job.ca_file else []
+    trust = ["env", f"AWS_CA_BUNDLE={job.ca_file}"] if job.ca_file else []
     s5cmd = [*trust, _s5cmd(), "--log", "error", "--no-sign-request", "--endpoint-url", job.endpoint]
     n = job.connections
     if job.urls:

@@ -27,7 +27,8 @@ class Store(Nginx):
         api = f"/storage/v1/b/{BUCKET}/o/"
         media = "if ($arg_alt = media) { rewrite ^.*/o/(.*)$ /$1 last; }"
         locations = (
-            f"location /{BUCKET}/ {{ alias {self.root}/; }}\n"
+            f"location = /{BUCKET} {{ return 200; }}\n"
+            f"    location /{BUCKET}/ {{ alias {self.root}/; }}\n"
             f"    location /about/ {{ root {self.folder}; default_type application/json; }}\n"
             f"    location /download{api} {{ rewrite ^.*/o/(.*)$ /$1 last; }}\n"
             f"    location {api} {{ {media} rewrite ^.*/o/(.*)$ /about/$1 last; }}\n"

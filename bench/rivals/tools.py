@@ -41,7 +41,16 @@ def _curl_parallel(job: Job) -> list[str]:
     most = ["--parallel-max", str(job.connections)] if job.connections else []
     wanted = ["--remote-name-all", "--output-dir", str(job.out), *job.urls]
     # --parallel-immediate: as many connections at once as it may, rather than waiting for multiplexing.
-    return [*_curl(), "-sSf", "--parallel", "--parallel-immediate", *most, *_trust(job, "--cacert"), *wanted]
+    return [
+        *_curl(),
+        "-sSf",
+        "--no-progress-meter",
+        "--parallel",
+        "--parallel-immediate",
+        *most,
+        *_trust(job, "--cacert"),
+        *wanted,
+    ]
 
 
 def _forked_curl(job: Job, joined: bool) -> list[str]:
@@ -78,10 +87,11 @@ def _ca(job: Job, option: str) -> list[str]:
 
 
 def _axel(job: Job) -> list[str]:
-    # It reads no CA file but OpenSSL's own, which the environment can name.
+    # It reads no CA file but OpenSSL's own, which the environment can name; and it compares names, not addresses.
+    url = job.url.replace("://127.0.0.1:", "://localhost:") if job.ca_file else job.url
     trust = ["env", f"SSL_CERT_FILE={job.ca_file}"] if job.ca_file else []
     many = ["-n", str(job.connections)] if job.connections else []
-    return [*trust, *packaged("axel", "usr/bin/axel"), "-q", *many, "-o", job.file, job.url]
+    return [*trust, *packaged("axel", "usr/bin/axel"), "-q", *many, "-o", job.file, url]
 
 
 def _lftp(job: Job) -> list[str]:
@@ -91,7 +101,7 @@ def _lftp(job: Job) -> list[str]:
         settings += ["set net:connection-limit 0"]
     if job.ca_file:
         settings += [f"set ssl:ca-file {shlex.quote(job.ca_file)}"]
-    script = "; ".join([*settings, f"pget {many}-o {shlex.quote(job.file)} {shlex.quote(job.url)}"])
+    script = "; ".join([*settings, f"pget {many}{shlex.quote(job.url)} -o {shlex.quote(job.file)}"])
     return [*packaged("lftp", "usr/bin/lftp"), "--norc", "-c", script]
 
 
