@@ -1,6 +1,6 @@
 """pypdl: aiohttp, one file a part, joined at the end."""
 
-from pypdl import Pypdl  # type: ignore[import-not-found, unused-ignore]
+from pypdl import Pypdl
 
 from bench.clients import task
 

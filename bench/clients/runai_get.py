@@ -4,8 +4,8 @@ The endpoint and the number of threads are in its environment (clouds.py).
 """
 
 import numpy
-from runai_model_streamer import FileStreamer  # type: ignore[import-not-found, unused-ignore]
-from runai_model_streamer.file_streamer import FileChunks  # type: ignore[import-not-found, unused-ignore]
+from runai_model_streamer import FileStreamer
+from runai_model_streamer.file_streamer import FileChunks
 
 from bench.clients import report, task
 
@@ -16,7 +16,7 @@ def main() -> None:
     wanted = FileChunks(0, job.url, [start for start, _ in parts], [stop - start for start, stop in parts])
     with FileStreamer() as streamer:
         streamer.stream_files([wanted])
-        pieces = {index: memoryview(numpy.asarray(buffer)).cast("B") for _, index, buffer in streamer.get_chunks()}
+        pieces = {index: numpy.asarray(buffer).data.cast("B") for _, index, buffer in streamer.get_chunks()}
         print(report(*(pieces[index] for index in range(len(parts)))))
 
 
