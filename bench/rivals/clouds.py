@@ -60,6 +60,7 @@ def _runai(job: Job) -> list[str]:
     }
     if job.connections:
         settings["RUNAI_STREAMER_CONCURRENCY"] = str(job.connections)
+        settings["RUNAI_STREAMER_CHUNK_BYTESIZE"] = str(-(-job.size // job.connections))
     words = client(python("runai-model-streamer", "runai-model-streamer-s3"), "runai_get", job)
     words[words.index(job.url)] = f"s3://{BUCKET}/{job.key}"
     return ["env", *(f"{name}={value}" for name, value in settings.items()), *words]

@@ -94,11 +94,4 @@ RIVALS = [
         remark=_PIECES,
     ),
     Rival("kvikio", frozenset({MEMORY}), _kvikio_version, _kvikio, steals=True),
-    Rival(
-        "pypdl",
-        FILES,
-        lambda: installed("pypdl", "pypdl"),
-        _library("pypdl_get", "pypdl"),
-        remark="writes parts, joins them",
-    ),
 ]

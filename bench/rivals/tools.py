@@ -110,7 +110,7 @@ def _wget2(job: Job) -> list[str]:
     many = [f"--max-threads={job.connections}"] if job.connections else []
     if job.urls:
         return [*wget2, *many, "-P", str(job.out), *job.urls]
-    # Without --chunk-size it has one connection for an object, whatever --max-threads says.
+    # --chunk-size should bring a connection a part; 1.99.1 asks for the parts one after the other all the same.
     parts = [f"--chunk-size={-(-job.size // job.connections)}"] if job.connections and job.connections > 1 else []
     return [*wget2, *many, *parts, "-O", job.file, job.url]
 
@@ -123,5 +123,12 @@ RIVALS = [
     Rival("aria2", FILES, lambda: _first_line("aria2", "usr/bin/aria2c"), _aria2, steals=True, many=True),
     Rival("axel", FILES, lambda: _first_line("axel", "usr/bin/axel"), _axel, steals=True, remark="TLS is not verified"),
     Rival("lftp-pget", FILES, lambda: _first_line("lftp", "usr/bin/lftp"), _lftp),
-    Rival("wget2", FILES, lambda: _first_line("wget2", "usr/bin/wget2"), _wget2, many=True),
+    Rival(
+        "wget2",
+        FILES,
+        lambda: _first_line("wget2", "usr/bin/wget2"),
+        _wget2,
+        many=True,
+        remark="one connection for an object, seen with 1.99.1",
+    ),
 ]
