@@ -45,7 +45,7 @@ def said(command: list[str], timeout: float = 60, **environment: str) -> str:
 
 def _last_word(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it does not start"]
-    errors = [line for line in lines if "rror" in line]  # pip's last line is about pip itself
+    errors = [line for line in lines if "error" in line.lower()]  # pip's last line is about pip itself
     return re.sub(r"\S+://\S+", "…", (errors or lines)[-1])[:200]
 
 
@@ -111,7 +111,10 @@ def go_program(module: str, version: str) -> str:
         if not path.exists():
             if found := shutil.which(name):
                 return found
-            _go(["install", f"{module}@{version}"])
+            try:
+                _go(["install", f"{module}@{version}"])
+            except Failed as error:
+                raise Failed(f"not on PATH, and go install {module}@{version} says: {error}") from error
     return str(path)
 
 

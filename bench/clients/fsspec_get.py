@@ -25,7 +25,7 @@ def main() -> None:
     parts = job.parts()
     starts, stops = [start for start, _ in parts], [stop for _, stop in parts]
     pieces = files.cat_ranges([job.url] * len(parts), starts, stops, batch_size=job.count, on_error="raise")
-    print(report(*map(memoryview, pieces)))
+    print(report(*(memoryview(piece) for piece in pieces)))
 
 
 if __name__ == "__main__":

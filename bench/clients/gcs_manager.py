@@ -9,7 +9,7 @@ import sys
 
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage  # type: ignore[attr-defined, unused-ignore]
+from google.cloud import storage
 from google.cloud.storage import transfer_manager
 
 from bench.clients import task

@@ -1,6 +1,6 @@
 """hf_transfer as the Hugging Face hub calls it: parts of 10 MiB, so many at a time (there: 128)."""
 
-import hf_transfer  # type: ignore[import-not-found, unused-ignore]
+import hf_transfer
 
 from bench.clients import task
 

@@ -1,7 +1,7 @@
 """KvikIO's RemoteFile into host memory: its own threads, tasks of 4 MiB as by default, or larger."""
 
-import kvikio  # type: ignore[import-not-found, unused-ignore]
-import kvikio.defaults  # type: ignore[import-not-found, unused-ignore]
+import kvikio
+import kvikio.defaults
 import numpy
 
 from bench.clients import huge_memory, report, task

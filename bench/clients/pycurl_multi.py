@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import pycurl  # type: ignore[import-untyped, unused-ignore]
+import pycurl
 
 from bench.clients import Task, huge_memory, report, task, write_all
 

@@ -50,13 +50,12 @@ def many() -> None:
 
     def work() -> None:
         with requests.Session() as session:
-            session.verify = job.ca_file or True
             while True:
                 try:
                     url, path = left.pop()
                 except IndexError:
                     return
-                answer = session.get(url, headers={"Accept-Encoding": "identity"})
+                answer = session.get(url, headers={"Accept-Encoding": "identity"}, verify=job.ca_file or True)
                 answer.raise_for_status()
                 with open(path, "wb") as file:
                     file.write(answer.content)

@@ -5,9 +5,9 @@ Parts are 8 MiB as by default; the number of connections follows from a target o
 
 import mmap
 
-from awscrt import io  # type: ignore[import-untyped, unused-ignore]
-from awscrt.http import HttpHeaders, HttpRequest  # type: ignore[import-untyped, unused-ignore]
-from awscrt.s3 import (  # type: ignore[import-untyped, unused-ignore]
+from awscrt import io
+from awscrt.http import HttpHeaders, HttpRequest
+from awscrt.s3 import (
     S3Client,
     S3RequestTlsMode,
     S3RequestType,

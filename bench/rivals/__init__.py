@@ -3,7 +3,7 @@
 from bench.rivals import clouds, gos, ours, pythons, tools
 from bench.rivals.base import DISK, FILES, MEMORY, NULL, TMPFS, Job, Rival
 from bench.rivals.checking import check, digest
-from bench.rivals.ours import FLOOR, PARPULL, build_floor
+from bench.rivals.ours import FLOOR, PARPULL
 
 RIVALS: list[Rival] = [*ours.RIVALS, *tools.RIVALS, *pythons.RIVALS, *gos.RIVALS, *clouds.RIVALS]
 
@@ -18,7 +18,6 @@ __all__ = [
     "TMPFS",
     "Job",
     "Rival",
-    "build_floor",
     "check",
     "digest",
 ]

@@ -33,7 +33,7 @@ def _s5cmd() -> str:
 
 
 def _s5cmd_command(job: Job) -> list[str]:
-    trust = ["env", f"SSL_CERT_FILE={job.ca_file}"] if job.ca_file else []
+    trust = ["env", f"AWS_CA_BUNDLE={job.ca_file}"] if job.ca_file else []
     s5cmd = [*trust, _s5cmd(), "--log", "error", "--no-sign-request", "--endpoint-url", job.endpoint]
     n = job.connections
     if job.urls:
@@ -60,6 +60,7 @@ def _runai(job: Job) -> list[str]:
     }
     if job.connections:
         settings["RUNAI_STREAMER_CONCURRENCY"] = str(job.connections)
+        settings["RUNAI_STREAMER_CHUNK_BYTESIZE"] = str(-(-job.size // job.connections))
     words = client(python("runai-model-streamer", "runai-model-streamer-s3"), "runai_get", job)
     words[words.index(job.url)] = f"s3://{BUCKET}/{job.key}"
     return ["env", *(f"{name}={value}" for name, value in settings.items()), *words]

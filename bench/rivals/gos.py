@@ -37,8 +37,8 @@ def _pget(job: Job) -> list[str]:
     pget = [*_trusting(job), go_program(*_PGET), "--log-level", "error", "--pid-file", pid]
     n = job.connections
     if job.urls:
-        most = ["--max-conn-per-host", str(n), "--max-concurrent-files", str(n)] if n else []
-        run = shlex.join([*pget, "multifile", *most, "-"])
+        # Its documents know options for the number of files at a time; 0.9.2 has none.
+        run = shlex.join([*pget[:-4], "multifile", *pget[-4:], "-"])
         return ["sh", "-c", f'for url; do echo "$url $0/${{url##*/}}"; done | {run}', str(job.out), *job.urls]
     parts = ["-c", str(n), "-m", str(-(-job.size // n))] if n else []
     return [*pget, *parts, job.url, job.file]

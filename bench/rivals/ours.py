@@ -1,34 +1,14 @@
-"""parpull, and the floor below everybody.
-
-The floors in C besides the first, and the commands of scenarios that only parpull has, are the
-harness's.
-"""
+"""parpull, and what all clients of bench/clients have in common. The floors in C are the harness's."""
 
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 
 from bench.fetching import said
-from bench.measure import ROOT, Failed
 from bench.rivals.base import FILES, MEMORY, NULL, Job, Rival
 
 FLOOR, PARPULL = "floor", "parpull"
-_FLOOR = ROOT / "build" / "bench" / "recv"
-
-
-def build_floor() -> str:
-    """Compile the floor if a source is newer; returns what compiled it."""
-    sources = ROOT / "bench" / "floor"
-    if not shutil.which("cc"):
-        raise Failed("cc is not on PATH")
-    compiler = said(["cc", "--version"]).splitlines()[0]
-    newest = max(path.stat().st_mtime for path in (sources / "recv.c", *sources.glob("*.h")))
-    if not _FLOOR.exists() or _FLOOR.stat().st_mtime < newest:
-        _FLOOR.parent.mkdir(parents=True, exist_ok=True)
-        said(["cc", "-O2", "-Wall", "-Wextra", "-o", str(_FLOOR), str(sources / "recv.c")])
-    return f"cc -O2, {compiler}"
 
 
 def _version() -> str:

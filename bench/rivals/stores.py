@@ -19,15 +19,17 @@ class Store(Nginx):
     """What lies in ROOT, without folders, as /NAME, as /BUCKET/NAME, and in GCS's JSON API."""
 
     def _configuration(self) -> str:
+        api = f"/storage/v1/b/{BUCKET}/o/"
         about = self.folder / "about"
         about.mkdir(exist_ok=True)
         for path in Path(self.root).iterdir():
             if path.is_file():
-                (about / path.name).write_text(json.dumps(_metadata(path.name, path.stat().st_size)))
-        api = f"/storage/v1/b/{BUCKET}/o/"
+                link = self.url(f"download{api}{path.name}?alt=media")
+                (about / path.name).write_text(json.dumps(_metadata(path.name, path.stat().st_size, link)))
         media = "if ($arg_alt = media) { rewrite ^.*/o/(.*)$ /$1 last; }"
         locations = (
-            f"location /{BUCKET}/ {{ alias {self.root}/; }}\n"
+            f"location = /{BUCKET} {{ return 200; }}\n"
+            f"    location /{BUCKET}/ {{ alias {self.root}/; }}\n"
             f"    location /about/ {{ root {self.folder}; default_type application/json; }}\n"
             f"    location /download{api} {{ rewrite ^.*/o/(.*)$ /$1 last; }}\n"
             f"    location {api} {{ {media} rewrite ^.*/o/(.*)$ /about/$1 last; }}\n"
@@ -36,7 +38,7 @@ class Store(Nginx):
         return f"{before}{after}\n    {locations}{rest}"
 
 
-def _metadata(name: str, size: int) -> dict[str, object]:
+def _metadata(name: str, size: int, link: str) -> dict[str, object]:
     fixed = {"kind": "storage#object", "bucket": BUCKET, "generation": "1", "metageneration": "1"}
-    described = {"id": f"{BUCKET}/{name}/1", "name": name, "size": str(size), "etag": "CAE="}
+    described = {"id": f"{BUCKET}/{name}/1", "name": name, "size": str(size), "etag": "CAE=", "mediaLink": link}
     return {**fixed, **described, "contentType": "application/octet-stream", "storageClass": "STANDARD"}

@@ -41,7 +41,16 @@ def _curl_parallel(job: Job) -> list[str]:
     most = ["--parallel-max", str(job.connections)] if job.connections else []
     wanted = ["--remote-name-all", "--output-dir", str(job.out), *job.urls]
     # --parallel-immediate: as many connections at once as it may, rather than waiting for multiplexing.
-    return [*_curl(), "-sSf", "--parallel", "--parallel-immediate", *most, *_trust(job, "--cacert"), *wanted]
+    return [
+        *_curl(),
+        "-sSf",
+        "--no-progress-meter",
+        "--parallel",
+        "--parallel-immediate",
+        *most,
+        *_trust(job, "--cacert"),
+        *wanted,
+    ]
 
 
 def _forked_curl(job: Job, joined: bool) -> list[str]:
@@ -78,10 +87,10 @@ def _ca(job: Job, option: str) -> list[str]:
 
 
 def _axel(job: Job) -> list[str]:
-    # It reads no CA file but OpenSSL's own, which the environment can name.
-    trust = ["env", f"SSL_CERT_FILE={job.ca_file}"] if job.ca_file else []
+    # It takes neither a CA file nor a certificate for an address: over TLS it does not verify.
+    insecure = ["--insecure"] if job.ca_file else []
     many = ["-n", str(job.connections)] if job.connections else []
-    return [*trust, *packaged("axel", "usr/bin/axel"), "-q", *many, "-o", job.file, job.url]
+    return [*packaged("axel", "usr/bin/axel"), "-q", *insecure, *many, "-o", job.file, job.url]
 
 
 def _lftp(job: Job) -> list[str]:
@@ -91,7 +100,7 @@ def _lftp(job: Job) -> list[str]:
         settings += ["set net:connection-limit 0"]
     if job.ca_file:
         settings += [f"set ssl:ca-file {shlex.quote(job.ca_file)}"]
-    script = "; ".join([*settings, f"pget {many}-o {shlex.quote(job.file)} {shlex.quote(job.url)}"])
+    script = "; ".join([*settings, f"pget {many}{shlex.quote(job.url)} -o {shlex.quote(job.file)}"])
     return [*packaged("lftp", "usr/bin/lftp"), "--norc", "-c", script]
 
 
@@ -101,7 +110,7 @@ def _wget2(job: Job) -> list[str]:
     many = [f"--max-threads={job.connections}"] if job.connections else []
     if job.urls:
         return [*wget2, *many, "-P", str(job.out), *job.urls]
-    # Without --chunk-size it has one connection for an object, whatever --max-threads says.
+    # --chunk-size should bring a connection a part; 1.99.1 asks for the parts one after the other all the same.
     parts = [f"--chunk-size={-(-job.size // job.connections)}"] if job.connections and job.connections > 1 else []
     return [*wget2, *many, *parts, "-O", job.file, job.url]
 
@@ -112,7 +121,14 @@ RIVALS = [
     Rival("curl", FILES | {NULL}, _curl_version, _one_curl, remark="one connection"),
     Rival("curl-parallel", FILES, _curl_version, _curl_parallel, many=True),
     Rival("aria2", FILES, lambda: _first_line("aria2", "usr/bin/aria2c"), _aria2, steals=True, many=True),
-    Rival("axel", FILES, lambda: _first_line("axel", "usr/bin/axel"), _axel, steals=True),
+    Rival("axel", FILES, lambda: _first_line("axel", "usr/bin/axel"), _axel, steals=True, remark="TLS is not verified"),
     Rival("lftp-pget", FILES, lambda: _first_line("lftp", "usr/bin/lftp"), _lftp),
-    Rival("wget2", FILES, lambda: _first_line("wget2", "usr/bin/wget2"), _wget2, many=True),
+    Rival(
+        "wget2",
+        FILES,
+        lambda: _first_line("wget2", "usr/bin/wget2"),
+        _wget2,
+        many=True,
+        remark="one connection for an object, seen with 1.99.1",
+    ),
 ]
