@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.measure import warm_up
 from tests.servers.real import Nginx
 
 SIZES = (1 << 30, 3 << 30)
@@ -30,6 +31,7 @@ print(used.ru_utime, used.ru_stime)
 
 def cpu(python: str, url: str, ca_file: str, size: int) -> tuple[float, float]:
     """Seconds in the program and in the kernel."""
+    warm_up(size)
     command = [python, "-c", CLIENT, url, ca_file, str(size)]
     last = max(os.sched_getaffinity(0))
     done = subprocess.run(

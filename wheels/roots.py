@@ -183,11 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
     wrong = 0
     try:
         _packages(args.wheel, packages)
-        url, ca_file = smoke.serve(packages)
+        origin = smoke.serve(packages)
     except (WheelError, OSError) as error:
         print(f"wheels: {error}", file=sys.stderr)
         return 1
-    given = inside.Given(packages, args.wheel.name, url, Path(ca_file).read_bytes())
+    given = inside.Given(packages, args.wheel.name, origin.url, Path(origin.ca_file).read_bytes())
     for system in args.systems or _default():
         try:
             root = _root(system, work)
