@@ -32,7 +32,7 @@ from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
 from .settings import ca_file, proxied, settings_of
-from .sources import Request, Target, absolute, follow, origin_of, resolve, target_of
+from .sources import Request, Target, absolute, follow, resolve, target_of
 from .spans import size_of
 
 TYPE_CHECKING = False
@@ -124,7 +124,7 @@ class Download(Future):
             first_start=first_start,
             steal=options.steal,
             hedge=options.hedge,
-            start=engine.learned(origin_of(request.url)) or options.start if options.start else 0,
+            start=engine.learned(request.origin) or options.start if options.start else 0,
             limit_rate=float(options.limit_rate or 0),
             trace=options.trace,
             direct=not proxied(options),
@@ -152,7 +152,7 @@ class Download(Future):
     @property
     def host(self) -> str:
         """Where its connections lead, "name:port"."""
-        _, name, port = origin_of(self._request.url)
+        _, name, port = self._request.origin
         return f"{name}:{port}"
 
     @property
@@ -428,7 +428,7 @@ class Download(Future):
         )
 
     def _on_adapted(self, event: dict[str, Any]) -> None:
-        self._engine.learn(origin_of(self._request.url), event["stop"])
+        self._engine.learn(self._request.origin, event["stop"])
         self._tell(
             Adapted(
                 self.url,

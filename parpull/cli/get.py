@@ -307,7 +307,7 @@ def _submit(client: Client, item: Item, inbox: Inbox, trace: Trace | None) -> No
 
 
 def _make_folder(item: Item) -> None:
-    if item.folder is None:
+    if item.folder is None or os.path.isdir(item.folder):
         return
     try:
         os.makedirs(item.folder, exist_ok=True)

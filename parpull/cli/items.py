@@ -49,6 +49,7 @@ def items_of(
         )
     items: list[Item] = []
     taken: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
         headers = _checked(entry, options)
         item = Item(number, entry.url, name=default_name(entry.url), path=None)
@@ -57,7 +58,7 @@ def items_of(
             path = os.path.join(folder, output or entry.out or default_name(entry.url))
             made = os.path.dirname(path) if entry.out else folder
             item = Item(number, entry.url, name=os.path.basename(path), path=path, folder=made or None)
-            place = os.path.realpath(path)
+            place = _place(path, folders)
             if place in taken:
                 raise UsageError(
                     f"{taken[place]} and another URL would both become {path}",
@@ -67,6 +68,16 @@ def items_of(
         item.checksum, item.headers, item.mirrors = entry.checksum, headers, entry.mirrors
         items.append(item)
     return items
+
+
+def _place(path: str, folders: dict[str, str]) -> str:
+    """Where a path really leads. Of many files in one folder, the folder is looked at once."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
 
 
 def _read_list(listed: str) -> list[Entry]:

@@ -32,10 +32,10 @@ Origin = tuple[str, str, int]
 class Request:
     """What to ask: `url` and the header lines for it.
 
-    public: headers that any server may see. secret: those of `home`, the origin
-    that the user named. hops: redirects behind us; secure: https was seen."""
+    origin: where that is. public: headers that any server may see. secret: those of
+    `home`, the origin that the user named. hops: redirects behind us; secure: https was seen."""
 
-    __slots__ = ("home", "hops", "public", "secret", "secure", "url")
+    __slots__ = ("home", "hops", "origin", "public", "secret", "secure", "url")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Request:
         secure: bool = False,
     ) -> None:
         self.url = url
+        self.origin = origin_of(url)
         self.home = home
         self.public = public
         self.secret = secret
@@ -57,7 +58,7 @@ class Request:
     @property
     def private(self) -> bool:
         """Whether the user's secrets may go to this URL."""
-        return origin_of(self.url) == self.home
+        return self.origin == self.home
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -86,13 +87,14 @@ def resolve(url: str, options: Options) -> Request:
     Raises BadURL or UnknownScheme; userinfo becomes an Authorization header."""
     if not isinstance(url, str):
         raise BadURL(f"a URL is a text, not {type(url).__name__}", url=str(url))
-    if any(ord(c) < 33 or ord(c) == 127 for c in url.strip()) and not url.strip().isprintable():
+    stripped = url.strip()
+    if not stripped.isprintable() and any(ord(c) < 33 or ord(c) == 127 for c in stripped):
         raise BadURL("the URL holds control characters", url=redact(url))
     try:
-        text = quote(url.strip(), safe=SAFE)
+        text = quote(stripped, safe=SAFE)
     except UnicodeEncodeError:
         raise BadURL("the URL holds what is no text", url="…") from None
-    scheme, host, _ = origin_of(text)
+    scheme, host, _ = origin = origin_of(text)
     if "://" not in text or not scheme:
         raise BadURL(f"not a URL: {redact(url)}", url=redact(url), hint=f"did you mean https://{redact(url)} ?")
     if scheme not in SCHEMES:
@@ -124,7 +126,7 @@ def resolve(url: str, options: Options) -> Request:
     agents = [line for line in secret if line.lower().startswith("user-agent:")]
     secret = [line for line in secret if line not in agents]
     public = tuple(agents) or (f"User-Agent: parpull/{__version__}",)
-    return Request(bare, home=origin_of(bare), public=public, secret=tuple(secret))
+    return Request(bare, home=origin, public=public, secret=tuple(secret))
 
 
 def _from_netrc(host: str, given: bool | str) -> tuple[str, str] | None:
