@@ -141,7 +141,7 @@ def test_what_a_build_lacks_is_named(tmp_path, monkeypatch, define, said, packag
 def test_a_root_that_cannot_be_had_is_told(tmp_path, monkeypatch, capsys, system):
     monkeypatch.setattr(roots, "apt", lambda work, kind, suite: (_ for _ in ()).throw(WheelError(f"no {suite}")))
     monkeypatch.setattr(roots, "_packages", lambda wheel, folder: None)
-    monkeypatch.setattr(roots.smoke, "serve", lambda folder: ("https://localhost/x", __file__))
+    monkeypatch.setattr(roots.smoke, "serve", lambda folder: roots.smoke.Origin("https://localhost/x", "", __file__))
     assert roots.main(["x.whl", system, "--work", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.err.startswith(f"{system}: ")
