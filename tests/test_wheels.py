@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wheels import advisories, dependencies, roots, sbom, sources
+from wheels import advisories, dependencies, musl, roots, sbom, sources
 from wheels.sources import WheelError, fetch, pins
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,7 +141,7 @@ def test_what_a_build_lacks_is_named(tmp_path, monkeypatch, define, said, packag
 def test_a_root_that_cannot_be_had_is_told(tmp_path, monkeypatch, capsys, system):
     monkeypatch.setattr(roots, "apt", lambda work, kind, suite: (_ for _ in ()).throw(WheelError(f"no {suite}")))
     monkeypatch.setattr(roots, "_packages", lambda wheel, folder: None)
-    monkeypatch.setattr(roots.smoke, "serve", lambda folder: ("https://localhost/x", __file__))
+    monkeypatch.setattr(roots.smoke, "serve", lambda folder: roots.smoke.Origin("https://localhost/x", "", __file__))
     assert roots.main(["x.whl", system, "--work", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.err.startswith(f"{system}: ")
@@ -168,3 +168,12 @@ def test_advisories(tmp_path, capsys, answer, code, said):
     (tmp_path / "answer").write_text(json.dumps(answer))
     assert advisories.main(["--answer", str(tmp_path / "answer")]) == code
     assert said in "".join(capsys.readouterr())
+
+
+def test_a_python_for_musl_that_cannot_be_had_is_told_and_not_taken_for_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(musl, "apt", lambda work, kind, suite: (_ for _ in ()).throw(WheelError(f"no {suite}")))
+    work = tmp_path / "musl"
+    for _ in range(2):
+        assert musl.main(["x.whl", "--work", str(work)]) == 1
+        assert capsys.readouterr().err == "wheels: no bookworm\n"
+    assert not (work / "ready").exists()
