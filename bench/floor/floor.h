@@ -4,7 +4,8 @@
  * so that nothing is missed that the kernel still holds.  No checks but the status: anything a real client does on
  * top is what the benchmark compares.
  *
- * usage: FLOOR HOST PORT PATH SIZE [-c CONNECTIONS] [-r READ_SIZE] [-o FILE] [-a CA_FILE]
+ * usage: FLOOR HOST PORT PATH SIZE [-c CONNECTIONS] [-r READ_SIZE] [-o FILE] [-a CA_FILE] [-n TIMES]
+ * -n (memory only): after a first time that does not count, bench.steady's question: the CPU seconds of TIMES more.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,7 +37,7 @@ struct part {
 struct given {
     const char *host, *port, *path, *out, *ca;
     size_t size, read_size;
-    int connections;
+    int connections, times;
 };
 
 /* Of the floor that includes us.  `early`: bytes that came with the header. */
@@ -48,7 +50,7 @@ static struct given arguments(int argc, char **argv)
 {
     struct given g = {.connections = 8, .read_size = MIB};
     int option;
-    while ((option = getopt(argc, argv, "c:r:o:a:")) != -1) {
+    while ((option = getopt(argc, argv, "c:r:o:a:n:")) != -1) {
         if (option == 'c')
             g.connections = atoi(optarg);
         else if (option == 'r')
@@ -57,6 +59,8 @@ static struct given arguments(int argc, char **argv)
             g.out = optarg;
         else if (option == 'a')
             g.ca = optarg;
+        else if (option == 'n')
+            g.times = atoi(optarg);
         else
             exit(2);
     }
@@ -188,6 +192,25 @@ __attribute__((unused)) static char *huge(size_t size)
     if (madvise(memory, size, MADV_HUGEPAGE))
         warn("MADV_HUGEPAGE");
     return memory;
+}
+
+static double seconds(struct timeval t)
+{
+    return t.tv_sec + t.tv_usec / 1e6;
+}
+
+/* `fetch` as often as wanted, into the same memory; with -n what that costs is told: in the program, in the kernel. */
+__attribute__((unused)) static void repeat(const struct given *g, void (*fetch)(const struct given *))
+{
+    struct rusage before, after;
+    fetch(g);
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < g->times; i++)
+        fetch(g);
+    getrusage(RUSAGE_SELF, &after);
+    if (g->times)
+        fprintf(stderr, "%f %f\n", seconds(after.ru_utime) - seconds(before.ru_utime),
+                seconds(after.ru_stime) - seconds(before.ru_stime));
 }
 
 /* The size and bytes at equal distances, so that a part in the wrong place is noticed. */

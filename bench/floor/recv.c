@@ -22,16 +22,22 @@ static void take(struct part *p, const struct given *g)
     p->at += n;
 }
 
+static void fetch(const struct given *g)
+{
+    struct part *parts = divide(g, 1);
+    for (int i = 0; i < g->connections; i++) {
+        parts[i].fd = dial(g->host, g->port);
+        ask(&parts[i], g);
+    }
+    drain(parts, g);
+    free(parts);
+}
+
 int main(int argc, char **argv)
 {
     struct given g = arguments(argc, argv);
     memory = huge(g.size);
-    struct part *parts = divide(&g, 1);
-    for (int i = 0; i < g.connections; i++) {
-        parts[i].fd = dial(g.host, g.port);
-        ask(&parts[i], &g);
-    }
-    drain(parts, &g);
+    repeat(&g, fetch);
     tell(memory, g.size);
     return 0;
 }

@@ -67,27 +67,38 @@ static void *shake_hands(int fd, SSL_CTX *context, const char *host)
     return session;
 }
 
+static SSL_CTX *context;
+
+static void fetch(const struct given *g)
+{
+    struct part *parts = divide(g, 1);
+    for (int i = 0; i < g->connections; i++) {
+        struct part *p = &parts[i];
+        p->fd = dial(g->host, g->port);
+        p->session = shake_hands(p->fd, context, g->host);
+        ask(p, g);
+        if (fcntl(p->fd, F_SETFL, O_NONBLOCK))
+            err(1, "O_NONBLOCK");
+    }
+    drain(parts, g);
+    for (int i = 0; i < g->connections; i++)
+        SSL_free(parts[i].session);
+    free(parts);
+}
+
 int main(int argc, char **argv)
 {
     struct given g = arguments(argc, argv);
-    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    context = SSL_CTX_new(TLS_client_method());
     if (!context || !g.ca || !SSL_CTX_load_verify_locations(context, g.ca, NULL))
         refused("context; -a CA_FILE");
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_default_read_buffer_len(context, 64 << 10);
     memory = huge(g.size);
-    struct part *parts = divide(&g, 1);
-    for (int i = 0; i < g.connections; i++) {
-        struct part *p = &parts[i];
-        p->fd = dial(g.host, g.port);
-        p->session = shake_hands(p->fd, context, g.host);
-        ask(p, &g);
-        if (fcntl(p->fd, F_SETFL, O_NONBLOCK))
-            err(1, "O_NONBLOCK");
-    }
-    drain(parts, &g);
+    repeat(&g, fetch);
     tell(memory, g.size);
-    fprintf(stderr, "%s\n", OpenSSL_version(OPENSSL_VERSION));
+    if (!g.times)
+        fprintf(stderr, "%s\n", OpenSSL_version(OPENSSL_VERSION));
     return 0;
 }
