@@ -10,6 +10,7 @@ Ground floor.
 from __future__ import annotations
 
 import os
+import sys
 from types import MappingProxyType
 
 from .checks import CHECKS, FROM_TEXT, checked, parse_size
@@ -41,10 +42,13 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
 
 
 def default_path() -> str:
-    """Where a user keeps it: ~/.config/parpull/config.toml on Linux."""
-    from platformdirs import user_config_path
-
-    return str(user_config_path("parpull") / "config.toml")
+    """Where a user keeps it: in $XDG_CONFIG_HOME if that is absolute, else in ~/.config,
+    on macOS in ~/Library/Application Support. "" for a user without a home."""
+    folder = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):
+        folder = os.path.expanduser("~/Library/Application Support" if sys.platform == "darwin" else "~/.config")
+    # Never a file of the folder here: others may have put it there.
+    return os.path.join(folder, "parpull", "config.toml") if os.path.isabs(folder) else ""
 
 
 def read(path: str, *, named: bool) -> dict[str, Any]:

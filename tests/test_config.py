@@ -103,6 +103,27 @@ def test_an_empty_name_names_none(written, tmp_path, monkeypatch):
     assert Options.from_env({}).connections == "auto"  # an environment of the caller's own names no file
 
 
+@pytest.mark.parametrize(
+    ("system", "home", "xdg", "path"),
+    [
+        ("linux", "/home/me", None, "/home/me/.config/parpull/config.toml"),
+        ("linux", "/home/me", "", "/home/me/.config/parpull/config.toml"),
+        ("linux", "/home/me", "here", "/home/me/.config/parpull/config.toml"),
+        ("linux", "/home/me", "/etc/mine", "/etc/mine/parpull/config.toml"),
+        ("linux", "here", None, ""),  # a folder that others may write to names no options
+        ("darwin", "/Users/me", None, "/Users/me/Library/Application Support/parpull/config.toml"),
+        ("darwin", "/Users/me", "/etc/mine", "/etc/mine/parpull/config.toml"),
+    ],
+)
+def test_where_it_lies(system, home, xdg, path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    if xdg is not None:
+        monkeypatch.setenv("XDG_CONFIG_HOME", xdg)
+    assert config.default_path() == path
+
+
 def test_no_file_is_no_mistake_unless_it_was_named(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("PARPULL_CONFIG", raising=False)

@@ -316,14 +316,14 @@ def test_packages(monkeypatch):
     real = importlib.metadata.version
 
     def version(name):
-        if name == "rich":
+        if name == "shtab":
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     fact = told()["packages"]
     assert f"numpy {real('numpy')}" in fact.value
-    assert "pip install rich" in fact.problem
+    assert "pip install shtab" in fact.problem
 
 
 def test_a_terminal():

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ CORE = ["_planner", "_controller", "_response", "_crc", "_journal", "_mapping", 
 CEILING = 600  # lines
 # What else may be said at the top of a module: the one set of live engines, and the lazy names.
 MUTABLE = {("parpull.engine", "_live"), ("parpull", "_HOMES")}
-HEAVY = ("asyncio", "importlib.metadata", "numpy", "rich", "ssl", "typing", "json", "hashlib", "parpull._reactor")
+HEAVY = ("asyncio", "importlib.metadata", "numpy", "ssl", "typing", "json", "hashlib", "parpull._reactor")
 
 
 def module_of(path):
@@ -52,10 +53,24 @@ def test_import_is_cheap():
     assert done.stdout.split() == [], done.stderr
 
 
-@pytest.mark.parametrize("heavy", ["asyncio", "numpy", "rich", "importlib.metadata", "concurrent.futures"])
+@pytest.mark.parametrize("heavy", ["asyncio", "numpy", "importlib.metadata", "concurrent.futures"])
 def test_the_verbs_need_nothing_heavy(heavy):
     done = python(f"import sys, parpull; parpull.fetch; assert {heavy!r} not in sys.modules")
     assert done.returncode == 0, done.stderr
+
+
+def test_installed_it_needs_little():
+    """What `pip install parpull` brings along; nothing of it may be large."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {re.match(r"[\w-]+", needed)[0] for needed in project["dependencies"]} == {"shtab"}
+    imported = {
+        name.split(".")[0]
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert not imported & {"rich", "platformdirs"}
 
 
 def test_the_lazy_names_are_the_public_names():

@@ -1,32 +1,31 @@
 """The bar on a terminal: a line for each object under way, and one for their sum.
 
-rich moves the cursor and counts cells; what a line holds is decided here, since
-columns must leave one by one as the terminal gets narrow, and lines as it gets
-low. What has ended scrolls away above as a plain line. rich is imported when the
-bar first shows, so that a quick fetch does not pay for it.
+What a line holds is decided here: columns leave one by one as the terminal gets
+narrow, and lines as it gets low. The Screen draws them; what has ended scrolls away
+above as a plain line.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from .display import Lines, Meter, Totals, time_left
-from .text import clean, human_rate, human_size, pair, plural
+from .screen import Screen
+from .text import cell_len, clean, human_rate, human_size, pad, pair, plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.live import Live
-    from rich.text import Text
+    from types import FrameType
 
     from ..future import Progress
     from .outcome import Item
+    from .screen import Run
 
 __all__ = ["Bar"]
 
-ECHO = len("^C")  # the terminal writes it behind the bar; on a full line it would wrap, and one line stay
 FIRST = 0.3  # seconds without a bar: most fetches that short need none
 WINDOW = 3.0  # seconds that the speed is taken over
 LINGER = 1.0  # seconds that an object counts as at work, so that lines do not jump
@@ -84,17 +83,17 @@ class Bar(Lines):
         self._totals = Totals(items, WINDOW)
         self._meters = {item.number: Meter(WINDOW) for item in items}
         self._worked: dict[int, float] = {}  # when each was last seen at work
-        self._live: Live | None = None
+        self._screen: Screen | None = None
         self._closed = False
         self._widths = dict(LEAST)
         self._shared = _alike([item.name for item in items])
 
     def line(self, text: str) -> None:
         """Print it above the bar."""
-        if self._live is None:
+        if self._screen is None:
             super().line(text)
         else:
-            self._live.console.print(clean(text), soft_wrap=True)
+            self._screen.line(clean(text))
 
     def close(self) -> None:
         """Remove the bar, show the cursor."""
@@ -102,9 +101,14 @@ class Bar(Lines):
         self._hide()
 
     def _hide(self) -> None:
-        live, self._live = self._live, None
-        if live is not None:
-            live.stop()
+        screen, self._screen = self._screen, None
+        if screen is not None:
+            if signal.getsignal(signal.SIGTSTP) == self._suspend:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            if _foreground():
+                screen.clear()
+            else:  # stopped by force and put in the background: what stands there is its user's
+                screen.leave()
 
     def _tick(self, now: float) -> None:
         under_way = self._totals.update(now)
@@ -113,22 +117,22 @@ class Bar(Lines):
         if now - self._began < FIRST or self._closed or not under_way or not _foreground():
             self._hide()
             return
-        live = self._live or self._start()
-        width, height = live.console.size
+        screen = self._screen or self._start()
+        width, height = screen.size
         rows = self._rows(under_way, speeds, now, height - 1)
-        plain = not live.console.encoding.startswith("utf")
-        live.update(self._draw(rows, max(width - ECHO - 1, 1), now, plain=plain), refresh=True)
+        screen.draw(self._draw(rows, max(width - 1, 1), now, plain=not screen.is_unicode))
 
-    def _start(self) -> Live:
-        from rich.console import Console
-        from rich.live import Live
+    def _start(self) -> Screen:
+        self._screen = Screen(sys.stderr)
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
+        return self._screen
 
-        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        self._live = Live(
-            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
-        self._live.start()
-        return self._live
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: the shell gets its terminal without the bar, and with a cursor. Main
+        thread; the process stands still in here."""
+        self._hide()  # which gives the signal its meaning back
+        os.kill(os.getpid(), number)
 
     # --- which lines ------------------------------------------------------------------
 
@@ -178,33 +182,30 @@ class Bar(Lines):
 
     # --- how they look ------------------------------------------------------------------
 
-    def _draw(self, rows: list[Row], width: int, now: float, *, plain: bool) -> Text:
-        from rich.cells import cell_len
-        from rich.text import Text
-
+    def _draw(self, rows: list[Row], width: int, now: float, *, plain: bool) -> list[list[Run]]:
         for row in rows:
             for column, cell in row.cells.items():
                 self._widths[column] = max(self._widths.get(column, 0), len(cell))
         longest = max(cell_len(row.name) for row in rows)
         columns, name_width, bar_width = self._layout(width, longest)
         skip = self._shared if longest > name_width else 0
-        text = Text(no_wrap=True, overflow="crop", end="")
-        for i, row in enumerate(rows):
-            if i:
-                text.append("\n")
+        lines = []
+        for row in rows:
             style = "bold" if row.total else ""
-            text.append(fit(row.name, name_width, skip if row.name and not row.total else 0), style)
+            name = fit(row.name, name_width, skip if row.name and not row.total else 0)
+            line = [(name.replace("…", "~") if plain else name, style)]
+            lines.append(line)
             if row.note:
-                text.append((" " + row.note)[: max(width - name_width, 0)], "dim")
+                line.append(((" " + row.note)[: max(width - name_width, 0)], "dim"))
                 continue
             for column in columns:
-                text.append(" ")
+                line.append((" ", ""))
                 if column == "bar":
-                    _append_bar(text, row.fraction, bar_width, now, plain=plain)
+                    line += _bar(row.fraction, bar_width, now, plain=plain)
                 else:
                     cell = row.cells[column].rjust(self._widths[column])
-                    text.append(cell.replace("×", "x") if plain else cell, STYLES.get(column, "") or style)
-        return text
+                    line.append((cell.replace("×", "x") if plain else cell, STYLES.get(column, "") or style))
+        return lines
 
     def _layout(self, width: int, longest: int) -> tuple[list[str], int, int]:
         """(columns, the name's width, the bar's) for so many cells."""
@@ -240,35 +241,29 @@ def fit(name: str, width: int, skip: int) -> str:
     """The name in exactly so many cells. Of names that begin alike (shards) it is the
     rest that tells them apart: `skip` characters make room for it. Else the middle
     goes, and the ending stays."""
-    from rich.cells import cell_len, set_cell_size
-
     if cell_len(name) <= width and not skip:
-        return set_cell_size(name, width)
+        return pad(name, width)
     if skip > 1:
         name = "…" + name[skip:]
         if cell_len(name) > width:
-            name = set_cell_size(name, max(width - 1, 0)).rstrip() + "…"
+            name = pad(name, max(width - 1, 0)).rstrip() + "…"
     elif cell_len(name) > width:
         tail = name[len(name) - (width - 1) * 2 // 3 :]
         while cell_len(tail) > (width - 1) * 2 // 3:
             tail = tail[1:]
-        name = set_cell_size(name, max(width - 1 - cell_len(tail), 0)) + "…" + tail
-    return set_cell_size(name, width)
+        name = pad(name, max(width - 1 - cell_len(tail), 0)) + "…" + tail
+    return pad(name, width)
 
 
-def _append_bar(text: Text, fraction: float | None, width: int, now: float, *, plain: bool) -> None:
+def _bar(fraction: float | None, width: int, now: float, *, plain: bool) -> list[Run]:
     """The bar itself; where the size is unknown, something that moves."""
     full, half, rest = ("#", "-", "-") if plain else ("━", "╸", "─")
     if fraction is None:
         at = int(now * 8) % width
-        text.append(rest * at, "dim")
-        text.append(full, "blue")
-        text.append(rest * (width - at - 1), "dim")
-        return
+        return [(rest * at, "dim"), (full, "blue"), (rest * (width - at - 1), "dim")]
     halves = int(width * 2 * min(fraction, 1.0))
     done = full * (halves // 2) + (half if halves % 2 else "")
-    text.append(done, "blue")
-    text.append(rest * (width - len(done)), "dim")
+    return [(done, "blue"), (rest * (width - len(done)), "dim")]
 
 
 def _foreground() -> bool:

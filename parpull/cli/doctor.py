@@ -35,8 +35,7 @@ TLS = frozenset(
     "openssl libressl boringssl aws-lc gnutls mbedtls wolfssl rustls-ffi schannel securetransport bearssl".split()
 )
 PACKAGES = (
-    "rich", "platformdirs", "numpy", "ml_dtypes", "torch", "fsspec", "pycurl", "certifi", "blake3", "xxhash",
-    "google-crc32c",
+    "shtab", "numpy", "ml_dtypes", "torch", "fsspec", "pycurl", "certifi", "blake3", "xxhash", "google-crc32c",
 )  # fmt: skip
 PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 # f_type of statfs(2), see linux/magic.h.
@@ -221,7 +220,7 @@ def _packages() -> Told:
     value = ", ".join(found) or "none"
     if missing:
         value += f"; not there: {', '.join(missing)}"
-    needed = [name for name in missing if name in ("rich", "platformdirs")]
+    needed = [name for name in missing if name in ("shtab",)]
     return value, f"parpull needs them: pip install {' '.join(needed)}" if needed else None
 
 
@@ -393,7 +392,7 @@ def _config(environ: Mapping[str, str]) -> Told:
     named = "PARPULL_CONFIG" in environ
     path = environ.get("PARPULL_CONFIG", "") if named else default_path()
     if not path:
-        return "none, PARPULL_CONFIG is empty", None
+        return "none, PARPULL_CONFIG is empty" if named else "none, there is no home folder", None
     if not named and not os.path.exists(path):
         return f"{_short(path)}, not there", None
     try:

@@ -219,7 +219,7 @@ def write_out(data: bytes | memoryview | Blob, fd: int = 1) -> None:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                where = {1: "standard output", 2: "standard error"}[fd]
+                where = "standard output" if fd == 1 else "standard error"
                 raise SinkError(f"cannot write to {where}: {error.strerror}", path=None, errno=error.errno) from None
 
 

@@ -1,11 +1,17 @@
 """Text for human eyes: sizes, rates, times, and what is fit for a terminal. Pure.
 
 Knows numbers and strings only. Sizes are binary (KiB, MiB, GiB) with one decimal.
+Cells are a terminal's columns: Chinese, Japanese, Korean and emoji take two each,
+what stands on top of another character none.
 """
 
 from __future__ import annotations
 
-__all__ = ["clean", "duration", "eta", "human_rate", "human_size", "pair", "plural"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["cell_len", "clean", "cut", "duration", "eta", "human_rate", "human_size", "pad", "pair", "plural", "rows"]
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -66,3 +72,45 @@ def clean(text: str) -> str:
     """The text on one line, without anything that could order a terminal about: it
     may hold what a server sent."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
+def cell_len(text: str) -> int:
+    """How many cells the text takes."""
+    return len(text) if text.isascii() else sum(_cells(text))
+
+
+def cut(text: str, width: int) -> str:
+    """As much from the beginning as fits into `width` cells; no character is split."""
+    for i, cells in enumerate(_cells(text)):
+        width -= cells
+        if width < 0:
+            return text[:i]
+    return text
+
+
+def pad(text: str, width: int) -> str:
+    """The text in exactly `width` cells: cut, or with spaces behind."""
+    text = cut(text, width)
+    return text + " " * (width - cell_len(text))
+
+
+def rows(text: str, width: int) -> int:
+    """How many rows the text takes where it is wrapped at `width` cells: 1 or more."""
+    count, used = 1, 0
+    for cells in _cells(text):
+        used += cells
+        if used > width:
+            count, used = count + 1, cells
+    return count
+
+
+def _cells(text: str) -> Iterator[int]:
+    """The cells of each character: 0, 1 or 2."""
+    from unicodedata import category, east_asian_width
+
+    for c in text:
+        # The vowels and finals of Hangul that is spelled out join the consonant before them.
+        if category(c) in ("Mn", "Me", "Cf") or "\u1160" <= c <= "\u11ff":
+            yield 0
+        else:
+            yield 2 if east_asian_width(c) in "WF" else 1
