@@ -45,7 +45,7 @@ class Given:
 
 def check(root: Root, given: Given) -> Iterator[tuple[bool, str]]:
     """(holds, what was seen) for each check. Nothing else is looked at if the wheel can't be installed."""
-    for path in ("/venv", "/packages", FOUND, NAMED):
+    for path in ("/venv", "/packages", "/tmp/x", FOUND, NAMED):
         root.remove(path)
     for each in given.packages.iterdir():
         root.put(f"/packages/{each.name}", each.read_bytes())
