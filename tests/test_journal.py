@@ -173,8 +173,9 @@ def test_every_length_of_a_torn_page_is_refused(made):
         assert Journal.read(made.path) is None
         os.pwrite(made.fd, whole, 0)
     for length in range(0, PAGE, 7):  # as a power cut leaves it: room, and not all of it written
-        put(made, whole[:length])
-        assert Journal.read(made.path) is None
+        if whole[length:].strip(b"\0"):  # else nothing is missing: one sum in 256 ends with a zero
+            put(made, whole[:length])
+            assert Journal.read(made.path) is None
     put(made, whole)
     assert reread(made) is not None
 
