@@ -26,13 +26,11 @@ class Terminal:
         for private, number, letter, char in TOKENS.findall(data):
             if char:
                 self._put(char)
-            elif letter == "A":
-                self._up(int(number))
-            elif letter == "J":
-                del self.lines[self.line + 1 :]
-                self.lines[self.line] = self.lines[self.line][: self.at]
-            elif letter == "K":  # of lines that are not wrapped
-                self.lines[self.line] = self.lines[self.line][: self.at]
+            elif letter in ("A", "B"):
+                assert not number
+                self._move(-1 if letter == "A" else 1)
+            elif letter == "K":  # J is not known: tmux keeps in its scrollback what J erases
+                self._erase(whole=number == "2")
             elif private and number == "7":
                 self.wraps = letter == "h"
             elif private and number == "25":
@@ -42,7 +40,9 @@ class Terminal:
 
     @property
     def shown(self):
-        return self.lines
+        """The lines, as far down as something was written."""
+        last = max([self.line, *(i for i, line in enumerate(self.lines) if line)])
+        return self.lines[: last + 1]
 
     def rows(self, line):
         """Where the rows of a line begin."""
@@ -54,10 +54,21 @@ class Terminal:
                 used = cell_len(char)
         return begins
 
-    def _up(self, count):
-        assert self.at == 0, "only from where a line begins is it known what stands above"
-        above = [(line, begin) for line in range(self.line) for begin in self.rows(line)]
-        self.line, self.at = above[max(len(above) - count, 0)]
+    def _move(self, step):
+        all_rows = [(line, begin) for line in range(len(self.lines)) for begin in self.rows(line)]
+        here = all_rows.index((self.line, self.at))  # only from where a row begins
+        self.line, self.at = all_rows[min(max(here + step, 0), len(all_rows) - 1)]
+
+    def _erase(self, *, whole):
+        """The row: one below another of its line becomes a line of its own."""
+        line, begins = self.lines[self.line], self.rows(self.line)
+        begin = max(begin for begin in begins if begin <= self.at)
+        assert begin == begins[-1], "rows are erased from below"
+        if whole and begin:
+            self.lines[self.line : self.line + 1] = [line[:begin], ""]
+            self.line, self.at = self.line + 1, 0
+        else:
+            self.lines[self.line] = "" if whole else line[: self.at]
 
     def _put(self, char):
         line = self.lines[self.line]

@@ -463,9 +463,10 @@ def test_the_bar_on_a_terminal(origin, name, tmp_path):
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert len(re.findall(r"x\.bin: 4\.0 MiB in \d\.\d s \(.* MiB/s\), \d connections?\r\n", plain)) == 1
+    assert shown.endswith("\x1b[2K")  # what was drawn last is erased
     terminal = Terminal(80)
     terminal.feed(shown)
-    line, rest = terminal.shown  # what was drawn last is erased
+    line, rest = terminal.shown
     assert (line[:14], rest, terminal.cursor, terminal.wraps) == ("x.bin: 4.0 MiB", "", True, True)
 
 

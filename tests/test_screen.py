@@ -68,7 +68,7 @@ def test_nothing_is_erased_that_is_drawn_again():
     with played(20) as (screen, _, writes):
         for n in range(2):
             screen.draw([[(f"one {n}", "")], [("two", "")]])
-        assert writes[1].startswith(b"\x1b[?2026h\r\x1b[1A\x1b[?25l\x1b[?7lone 1\x1b[K\ntwo\x1b[J")
+        assert writes[1].startswith(b"\x1b[?2026h\x1b[?25l\r\x1b[A\x1b[?7lone 1\x1b[K\ntwo\x1b[K\x1b[?7h")
 
 
 @given(widths=st.lists(st.integers(2, 60), min_size=1, max_size=6), names=st.lists(NAMES, min_size=1, max_size=5))
@@ -101,10 +101,10 @@ def test_colours_and_their_absence():
     line = [("a", "bold"), ("b", "green"), ("c", ""), ("", "blue")]
     with played(20) as (screen, _, writes):
         screen.draw([line])
-        assert b"\x1b[1ma\x1b[m\x1b[32mb\x1b[mc\x1b[J" in writes[0]
+        assert b"\x1b[1ma\x1b[m\x1b[32mb\x1b[mc\x1b[K" in writes[0]
     with played(20, NO_COLOR="1") as (screen, _, writes):
         screen.draw([line])
-        assert b"\x1b[1ma\x1b[mbc\x1b[J" in writes[0]
+        assert b"\x1b[1ma\x1b[mbc\x1b[K" in writes[0]
     with played(20, NO_COLOR="") as (screen, _, writes):  # empty is not set: https://no-color.org
         screen.draw([line])
         assert b"\x1b[32m" in writes[0]

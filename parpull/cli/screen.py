@@ -27,8 +27,9 @@ SIZE = (80, 24)  # where the terminal won't say
 ATTRIBUTES: Mapping[str, int] = MappingProxyType({"bold": 1, "dim": 2})
 COLORS: Mapping[str, int] = MappingProxyType({"green": 32, "yellow": 33, "blue": 34, "cyan": 36})
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
-NEXT = ERASE_RIGHT + "\n"
+# Row by row: erased from its top-left on, a screen goes into the scrollback of tmux.
+ERASE, ERASE_RIGHT = "\x1b[2K", "\x1b[K"
+UP, DOWN = "\x1b[A", "\x1b[B"
 # Shown at once where a terminal can; the others ignore it.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 # A character that is wider here than we believe must not push the lines down.
@@ -64,22 +65,25 @@ class Screen:
 
     def draw(self, lines: Sequence[Sequence[Run]]) -> None:
         """Show these in place of those. The last column stays free, and one row."""
-        begin = BEGIN + self._home() + HIDE
+        before, width = len(self._drawn), self._width
+        up, erase = self._up(), self._erase()
         self._lines = lines
-        self._write(begin + self._block() + END)
+        block = self._block()
+        in_place = before <= len(self._drawn) and width == self._width
+        self._write(BEGIN + HIDE + (up if in_place else erase) + block + END)
 
     def line(self, text: str) -> None:
         """Print a line above; it scrolls away, and may be longer than a row."""
-        begin = BEGIN + self._home() + ERASE_BELOW
-        self._write(f"{begin}{text}\n{self._block() if self._lines else ''}{END}")
+        erase = self._erase()
+        self._write(f"{BEGIN}{erase}{text}\n{self._block() if self._lines else ''}{END}")
 
     def clear(self) -> None:
         """Remove the lines, show the cursor; safe to call twice."""
         if self._lines:
-            home = self._home()
+            erase = self._erase()
             self._lines = ()
             self._drawn = []
-            self._write(home + ERASE_BELOW + SHOW)
+            self._write(SHOW + erase)
 
     def leave(self) -> None:
         """Show the cursor and forget the lines: somebody else has written since."""
@@ -88,12 +92,20 @@ class Screen:
             self._drawn = []
             self._write(SHOW)
 
-    def _home(self) -> str:
-        """To where the first line begins. One that was drawn wider than the terminal is
-        now has been wrapped, and what is left of that has to go."""
+    def _rows(self) -> list[int]:
+        """That each line takes by now: one that was drawn wider than the terminal is has
+        been wrapped."""
         width = self.size[0]
-        up = sum(rows(text, width) for text in self._drawn[:-1])
-        return "\r" + (f"\x1b[{up}A" if up else "") + (ERASE_BELOW if width != self._width else "")
+        return [rows(text, width) for text in self._drawn] or [1]
+
+    def _up(self) -> str:
+        """To where the first line begins."""
+        return "\r" + UP * sum(self._rows()[:-1])
+
+    def _erase(self) -> str:
+        """The same, and nothing is left of the lines."""
+        *above, last = self._rows()
+        return "\r" + DOWN * (last - 1) + ERASE + (UP + ERASE) * (sum(above) + last - 1)
 
     def _block(self) -> str:
         width, height = self.size
@@ -101,7 +113,7 @@ class Screen:
         lines = [self._cropped(line, width - 1) for line in self._lines[: max(height - 1, 1)]]
         self._drawn = ["".join(text for text, _ in line) for line in lines]
         shown = ["".join(self._styled(text, style) for text, style in line) for line in lines]
-        return f"{CROP}{NEXT.join(shown)}{ERASE_BELOW}{WRAP}\r"
+        return CROP + "\n".join(text + ERASE_RIGHT for text in shown) + WRAP + "\r"
 
     def _cropped(self, line: Sequence[Run], width: int) -> list[Run]:
         """Spaces at the end go too: some terminals wrap them with a line, some do not."""
