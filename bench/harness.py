@@ -24,8 +24,9 @@ from bench import own
 from bench.device import slow_disk
 from bench.measure import GIB, ROOT, Failed, Setting, Usage, available_memory, cost, parse_report, warm_up
 from bench.rivals import DISK, FLOOR, MEMORY, NULL, PARPULL, TMPFS, Job, Rival
+from bench.rivals.checking import look
 from bench.scenarios import NOTHING, SHORT, STDOUT, TINY, Scenario, Variant
-from bench.stage import Expected, Stage, fast_hash, look, make, pieces
+from bench.stage import Expected, Stage, fast_hash, make, pieces
 from bench.store import Cell
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.clients import sample_offsets
 from bench.measure import GIB, descendants, over_loopback
+from bench.rivals.checking import look
 from bench.rivals.stores import Store
 from tests.servers import content
 from tests.servers.origin import Origin
@@ -96,20 +97,6 @@ def pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
         with path.open("rb", buffering=0) as file:
             while read := file.readinto(buffer):
                 yield buffer[:read]
-
-
-def look(paths: list[Path], size: int) -> bytes:
-    """The sampled bytes of files that are one object in the order given."""
-    sample, sizes = bytearray(), [path.stat().st_size for path in paths]
-    for at in sample_offsets(size):
-        for path, here in zip(paths, sizes, strict=True):
-            if at < here:
-                with path.open("rb") as file:
-                    file.seek(at)
-                    sample += file.read(1)
-                break
-            at -= here
-    return bytes(sample)
 
 
 class Stage:

@@ -7,6 +7,8 @@ files.py and window.py; what only files know of has an answer here for the other
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Sink"]
 
 
-class Sink:
+class Sink(ABC):
     """A destination. Its bytes are the reactor's between open() and the end of the
     transfer; what is asked meanwhile is read()."""
 
@@ -28,6 +30,7 @@ class Sink:
     def check(self) -> None:
         """Whether it can be written, before any request."""
 
+    @abstractmethod
     def open(
         self,
         size: int | None,
@@ -39,23 +42,22 @@ class Sink:
         """Where `size` bytes land; None: nobody knows how many. `followed`: somebody reads
         along. `validator`: the version, of an object that can be resumed. It may take
         long, but not once it is not `wanted` any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def overflow(self, landed: int) -> ParpullError:
         """The error when a target of unknown size is larger than what there is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes in place, or the first of them; the view is good until the next call."""
-        raise NotImplementedError
 
     def tap(self) -> int | None:
         """A descriptor of the caller's own, to read what is in place; None: read() is for all."""
         return None
 
+    @abstractmethod
     def commit(self, size: int, *, validator: str | None = None, digests: Mapping[str, str] | None = None) -> Any:
         """All is in place, `size` bytes, and proven: the path, or the memory."""
-        raise NotImplementedError
 
     @property
     def keeps(self) -> bool:

@@ -12,6 +12,8 @@ from bench.measure import Failed, parse_report
 from bench.rivals.base import MEMORY, NULL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.rivals.base import Job
 
 
@@ -49,17 +51,21 @@ def digest(job: Job, output: str) -> str:
 def _look_at_files(job: Job) -> tuple[int, bytes]:
     """Files in the order of their names are the object, be it one or one a part."""
     paths = sorted(job.out.iterdir())
-    sizes = [path.stat().st_size for path in paths]
-    sample = bytearray()
-    for at in sample_offsets(job.size):
-        for path, size in zip(paths, sizes, strict=True):
-            if at < size:
+    return sum(path.stat().st_size for path in paths), look(paths, job.size)
+
+
+def look(paths: list[Path], size: int) -> bytes:
+    """The sampled bytes of files that are one object in the order given."""
+    sample, sizes = bytearray(), [path.stat().st_size for path in paths]
+    for at in sample_offsets(size):
+        for path, here in zip(paths, sizes, strict=True):
+            if at < here:
                 with path.open("rb") as file:
                     file.seek(at)
                     sample += file.read(1)
                 break
-            at -= size
-    return sum(sizes), bytes(sample)
+            at -= here
+    return bytes(sample)
 
 
 def _check_many(job: Job, expected: bytes) -> None:

@@ -220,7 +220,7 @@ def _packages() -> Told:
     value = ", ".join(found) or "none"
     if missing:
         value += f"; not there: {', '.join(missing)}"
-    needed = [name for name in missing if name in ("shtab",)]
+    needed = [name for name in missing if name == "shtab"]
     return value, f"parpull needs them: pip install {' '.join(needed)}" if needed else None
 
 
