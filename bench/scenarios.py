@@ -113,7 +113,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory",
         "One object into the client's own memory. CPU is the slope where there are two sizes: what a GiB more costs.",
         MEMORY,
-        {TINY: (0.0625,), SHORT: (0.25, 1.25), FULL: (1, 5)},
+        {TINY: (0.0625,), SHORT: (0.125, 0.625), FULL: (1, 5)},
         _counts((8,), MANY),
         (PLAIN, TLS),
         targets=(
