@@ -131,11 +131,12 @@ class FileSink(Sink):
     def check(self) -> None:
         """Whether the file may and can be written, before any request."""
         folder = os.path.dirname(self.path)
-        if os.path.isdir(self.path):
+        mode = self._mode()
+        if stat.S_ISDIR(mode):
             raise SinkError(
                 f"{self.path} is a folder", path=self.path, errno=errno.EISDIR, hint="name a file in it, or use -d"
             )
-        if not os.path.isdir(folder):
+        if not mode and not os.path.isdir(folder):
             code = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
             raise SinkError(
                 f"cannot write {self.path}: there is no folder {folder}",
@@ -143,8 +144,8 @@ class FileSink(Sink):
                 errno=code,
                 hint="make it first, or let -d FOLDER make it",
             )
-        if os.path.exists(self.path):
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
+        if mode:
+            if not stat.S_ISREG(mode):
                 raise SinkError(
                     f"{self.path} is not a regular file",
                     path=self.path,
@@ -157,6 +158,13 @@ class FileSink(Sink):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise sink_error(errno.EACCES, self.path)
         self.gap = self._first_gap()
+
+    def _mode(self) -> int:
+        """st_mode of what is there, 0 if nothing is."""
+        try:
+            return os.stat(self.path).st_mode
+        except OSError:
+            return 0
 
     # --- a file that is there already -----------------------------------------------
 

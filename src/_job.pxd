@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 
 from ._controller cimport Controller
-from ._landing cimport Ground, pthread_cond_t, pthread_mutex_t
+from ._landing cimport Ground, Spares, pthread_cond_t, pthread_mutex_t
 from ._planner cimport Plan
 
 
@@ -192,6 +192,7 @@ cdef struct Job:
     double ticked           # when the controller last looked
     Controller control
     Bucket* bucket          # NULL: unlimited
+    Spares* spares          # the reactor's
     Mailbox* traced         # NULL: nobody wants to know
     Source home             # what is measured of the job's own address
     void* transfers

@@ -37,13 +37,26 @@ cdef struct Ground:                 # one target's landing ground
     int64_t journal_at              # offset of the first entry
 
 
+cdef enum:
+    BLOCK = 1048576                 # bytes of the usual block
+    SPARES = 8                      # blocks that an idle reactor keeps
+
+
+cdef struct Spares:                 # blocks that writers have given back; reactor thread only
+    char* blocks[8]                 # SPARES of them
+    int count
+    int64_t block                   # their size
+
+
 cdef struct Writer:                 # one transfer's hand; reactor thread only
     Ground* ground
+    Spares* spares                  # where its block comes from, or NULL
     int64_t position                # next byte to write
     int64_t counted                 # everything below was reported to the ground
     bint deferred                   # count nothing until finish(): length unproven
     char* gather                    # file: the bytes of [gathered, position)
     int64_t gathered
+    int64_t room                    # bytes of gather
     int64_t summed                  # the block whose sum `sum` is, or -1
     uint32_t sum
 
@@ -61,6 +74,7 @@ cdef int ground_same(Ground* ground, const char* data, int64_t size, int64_t pos
 cdef int writer_sync(Writer* writer) noexcept nogil
 cdef int writer_finish(Writer* writer) noexcept nogil
 cdef void writer_close(Writer* writer) noexcept nogil
+cdef void spares_free(Spares* spares) noexcept nogil
 
 
 cdef class Landing:

@@ -135,7 +135,8 @@ cdef int writer_open(Writer* writer, Ground* ground, int64_t position, bint defe
     writer.deferred = deferred
     writer.summed = -1
     if ground.fd >= 0 and writer.gather is NULL:
-        writer.gather = <char*>aligned(ground.block)
+        writer.room = ground.block
+        writer.gather = spare(writer.spares, ground.block)
         if writer.gather is NULL:
             return ENOMEM
     return 0
@@ -298,8 +299,30 @@ cdef int writer_finish(Writer* writer) noexcept nogil:
 
 
 cdef void writer_close(Writer* writer) noexcept nogil:
-    free(writer.gather)
+    cdef Spares* spares = writer.spares
+    if (writer.gather is not NULL and spares is not NULL and spares.count < SPARES
+            and spares.block == writer.room):
+        spares.blocks[spares.count] = writer.gather
+        spares.count += 1
+    else:
+        free(writer.gather)
     memset(writer, 0, sizeof(Writer))
+    writer.spares = spares
+
+
+cdef char* spare(Spares* spares, int64_t size) noexcept nogil:
+    """A block of `size` bytes, one that is warm if there is any: the kernel maps and zeroes
+    each new one page by page, which costs a small object more than its bytes do."""
+    if spares is NULL or spares.count == 0 or spares.block != size:
+        return <char*>aligned(size)
+    spares.count -= 1
+    return spares.blocks[spares.count]
+
+
+cdef void spares_free(Spares* spares) noexcept nogil:
+    while spares.count > 0:
+        spares.count -= 1
+        free(spares.blocks[spares.count])
 
 
 # --- Python's side -------------------------------------------------------------

@@ -90,6 +90,7 @@ cdef struct Core:
     int active
     Bucket bucket               # what jobs with a limited rate share
     int poured
+    Spares spares               # for blocks on their way to a file
     long buffer_size
     uint64_t dice
     double now
@@ -234,6 +235,7 @@ cdef void adopt(Core* core, Job* job) noexcept nogil:
     job.next = NULL
     if job.trace:
         job.traced = &core.events
+    job.spares = &core.spares
     if job.limit_rate > 0:
         job.bucket = &core.bucket
         if core.bucket.jobs == 0:
@@ -410,6 +412,7 @@ cdef class Reactor:
         pthread_mutex_init(&self.core.lock, NULL)
         mailbox_init(&self.core.events)
         self.core.limit = limit
+        self.core.spares.block = BLOCK
         self.core.dice = <uint64_t>(monotonic() * 1e9)
         if curl_version_info(CURLVERSION_NOW).version_num < 0x080700:
             # One buffer a handle then, not one a multi: bound their sum.
@@ -489,6 +492,7 @@ cdef class Reactor:
             curl_multi_cleanup(core.multi)
             mailbox_free(&core.events)
             free(core.sockets.fds)
+            spares_free(&core.spares)
             pthread_mutex_destroy(&core.lock)
             free(core)
 

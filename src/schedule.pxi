@@ -68,6 +68,7 @@ cdef bint seat(Job* job) noexcept nogil:
     for lane in range(job.limit):
         lane_of(job, lane).job = job
         lane_of(job, lane).lane = lane
+        lane_of(job, lane).writer.spares = job.spares
     return True
 
 

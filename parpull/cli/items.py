@@ -52,10 +52,11 @@ def items_of(
     folders: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
         headers = _checked(entry, options)
-        item = Item(number, entry.url, name=default_name(entry.url), path=None)
+        name = default_name(entry.url)
+        item = Item(number, entry.url, name=name, path=None)
         if output != "-":
             folder = _folder(entry, directory)
-            path = os.path.join(folder, output or entry.out or default_name(entry.url))
+            path = os.path.join(folder, output or entry.out or name)
             made = os.path.dirname(path) if entry.out else folder
             item = Item(number, entry.url, name=os.path.basename(path), path=path, folder=made or None)
             place = _place(path, folders)

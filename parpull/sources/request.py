@@ -32,7 +32,7 @@ Origin = tuple[str, str, int]
 class Request:
     """What to ask: `url` and the header lines for it.
 
-    origin: where that is. public: headers that any server may see. secret: those of
+    origin: where that is, read from the URL where nobody has. public: headers that any server may see. secret: those of
     `home`, the origin that the user named. hops: redirects behind us; secure: https was seen."""
 
     __slots__ = ("home", "hops", "origin", "public", "secret", "secure", "url")
@@ -42,13 +42,14 @@ class Request:
         url: str,
         *,
         home: Origin,
+        origin: Origin | None = None,
         public: tuple[str, ...] = (),
         secret: tuple[str, ...] = (),
         hops: int = 0,
         secure: bool = False,
     ) -> None:
         self.url = url
-        self.origin = origin_of(url)
+        self.origin = origin or origin_of(url)
         self.home = home
         self.public = public
         self.secret = secret
@@ -126,7 +127,7 @@ def resolve(url: str, options: Options) -> Request:
     agents = [line for line in secret if line.lower().startswith("user-agent:")]
     secret = [line for line in secret if line not in agents]
     public = tuple(agents) or (f"User-Agent: parpull/{__version__}",)
-    return Request(bare, home=origin, public=public, secret=tuple(secret))
+    return Request(bare, home=origin, origin=origin, public=public, secret=tuple(secret))
 
 
 def _from_netrc(host: str, given: bool | str) -> tuple[str, str] | None:
@@ -192,7 +193,7 @@ def follow(request: Request, status: int, location: str | None) -> Request:
         raise refused("its location holds control characters")
     location = quote(location.strip(), safe=SAFE)
     try:
-        scheme, host, _ = origin_of(location)
+        scheme, host, _ = origin = origin_of(location)
     except BadURL:
         raise refused("its location is not a URL") from None
     if scheme not in SCHEMES or not host:
@@ -204,6 +205,7 @@ def follow(request: Request, status: int, location: str | None) -> Request:
     return Request(
         location,
         home=request.home,
+        origin=origin,
         public=request.public,
         secret=request.secret,
         hops=request.hops + 1,
