@@ -23,7 +23,7 @@ from tests.servers.fetch import Unavailable
 RESULTS = ROOT / "bench" / "results"
 BUSY = 0.10
 # What a short run has beside the floors and parpull: one of each kind.
-SHORT_ONLY = "pycurl,recv-into,forked-curl,curl,aria2,axel,requests-threads,parpull-cat,curl-pipe,parpull-reader"
+SHORT_ONLY = "pycurl,recv-into,forked-curl,curl,curl-parallel,aria2,axel,parpull-cat,curl-pipe"
 
 
 def main(arguments: list[str] | None = None) -> int:

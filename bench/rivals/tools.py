@@ -6,8 +6,8 @@ import shlex
 from functools import partial
 
 from bench.fetching import packaged, said
-from bench.measure import Failed
-from bench.rivals.base import FILES, NULL, Job, Rival
+from bench.measure import Failed, available_memory
+from bench.rivals.base import FILES, NULL, TMPFS, Job, Rival
 
 
 def _curl() -> tuple[str, ...]:
@@ -58,6 +58,8 @@ def _forked_curl(job: Job, joined: bool) -> list[str]:
 
     `wait` with an id returns that child's status, so that a failed part is not missed.
     """
+    if joined and job.destination == TMPFS and available_memory() < 2.25 * job.size:
+        raise Failed("no memory for the parts and what they are joined to")
     one = shlex.join([*_curl(), "-sSf", *_trust(job, "--cacert")])
     url, names = shlex.quote(job.url), []
     lines = ["pids="]
