@@ -193,6 +193,7 @@ cdef struct Job:
     Controller control
     Bucket* bucket          # NULL: unlimited
     Spares* spares          # the reactor's
+    int64_t moved           # bytes received in this pass of the reactor's loop
     Mailbox* traced         # NULL: nobody wants to know
     Source home             # what is measured of the job's own address
     void* transfers

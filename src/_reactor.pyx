@@ -28,6 +28,7 @@ from .libcurl cimport *
 
 cdef extern from "waiting.h" nogil:
     double monotonic()
+    void nap(double seconds)
 
 cdef extern from "threads.h" nogil:
     int start_thread(void** handle, void* (*run)(void*) noexcept nogil, void* argument)
@@ -52,6 +53,10 @@ cdef int64_t MOVED_ON = 4 << 10          # what arrives between two failures to 
 cdef int64_t SMALL_PART = 512 << 10
 cdef double REOPEN = 10.0               # seconds after a refusal until one more is tried
 cdef double TICK = 1.0
+# A connection that is slower than we are wakes us for every packet. A nap lets packets gather; not after
+# a pass that brought little, for small answers would wait, nor after one that brought much.
+cdef int64_t TRICKLE = 32 << 10, BULK = 512 << 10
+cdef double NAP = 0.0005
 cdef double PUBLISH = 0.01              # seconds between two looks for less than a block
 
 include "sources.pxi"
@@ -354,6 +359,7 @@ cdef void* run(void* argument) noexcept nogil:
     cdef Job* job
     cdef Job* following
     cdef int running = 0, left = 0
+    cdef int64_t moved
     cdef Cause cause
     while True:
         core.now = monotonic()
@@ -363,6 +369,7 @@ cdef void* run(void* argument) noexcept nogil:
         pour(core)
         curl_multi_perform(core.multi, &running)
         core.now = monotonic()
+        moved = 0
         while True:
             message = curl_multi_info_read(core.multi, &left)
             if message is NULL:
@@ -373,9 +380,13 @@ cdef void* run(void* argument) noexcept nogil:
         job = core.jobs
         while job is not NULL:
             following = job.next
+            moved += job.moved
+            job.moved = 0
             look_after(core, job)
             job = following
         hand_out(core)
+        if TRICKLE <= moved < BULK:
+            nap(NAP)
         curl_multi_poll(core.multi, NULL, 0, patience(core), NULL)
     memset(&cause, 0, sizeof(cause))
     cause.kind = CANCELLED

@@ -258,6 +258,7 @@ cdef size_t on_body(char* data, size_t size, size_t n, void* client) noexcept no
             return CURL_WRITEFUNC_PAUSE
         transfer.job.bucket.tokens -= n
     transfer.received += n
+    transfer.job.moved += n
     if transfer.fault.kind in (SINK, DIFFERENT):
         return 0                        # said once already, perhaps inside curl_easy_pause, which hears nothing
     if transfer.phase == SKIPPING:

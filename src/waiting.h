@@ -13,6 +13,11 @@ static inline double monotonic(void) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static inline void nap(double seconds) {
+  struct timespec time = {0, (long)(seconds * 1e9)};
+  nanosleep(&time, NULL);
+}
+
 static inline int cond_init(pthread_cond_t *cond) {
 #ifdef __APPLE__
   return pthread_cond_init(cond, NULL);
