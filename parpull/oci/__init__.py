@@ -15,7 +15,7 @@ Third floor: a use of the API.
 
 from __future__ import annotations
 
-from .errors import BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from .errors import BadLayer, BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
 from .reference import Reference
 
-__all__ = ["BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]
+__all__ = ["BadLayer", "BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]
