@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from ..errors import InUse, SinkError
 from ..files import lock_owner, sink_error
+from ..journal import SUFFIX, Journal
 from ..record import keep as keep_record
 from ..record import read as read_record
 
@@ -36,10 +37,22 @@ if TYPE_CHECKING:
     from .manifest import Config, Descriptor, Manifest
     from .reference import Reference
 
-__all__ = ["Destination", "Image", "Located", "Outlet", "Staging", "file_holds", "mark_proven", "sync_folder", "write"]
+__all__ = [
+    "Destination",
+    "Image",
+    "Located",
+    "Outlet",
+    "Staging",
+    "file_holds",
+    "located",
+    "mark_proven",
+    "remove_tree",
+    "sync_folder",
+    "write",
+]
 
-SUFFIX = ".parpull-part"  # of what FileSink writes; its journal has none of the "-part"
-READ = 1 << 20
+PART = ".parpull-part"  # of what FileSink writes, the journal beside it
+PIECE = 64 << 20  # bytes of one write
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +89,8 @@ class Outlet:
 
 class Destination(ABC):
     """One place for one image. keep: layers end up there as they travelled, so that those in
-    memory are written too. unpack: it has outlets. in_order: a layer may be unpacked only when
-    those below are; otherwise all at once."""
+    memory are written too. unpack: their files do; outlets may want the tar of one that has none.
+    in_order: a layer may be unpacked only when those below are; otherwise all at once."""
 
     keep: bool = False
     unpack: bool = False
@@ -206,13 +219,19 @@ def located(path: str, blob: Descriptor) -> Located:
         if file_holds(path, blob.digest, blob.size):
             return Located(path, blob.size, complete=True)
         os.unlink(path)
+    return Located(path, _claimed(path, blob.size), complete=False)
+
+
+def _claimed(path: str, size: int) -> int:
+    """Bytes that an earlier transfer says it has left. The next one looks whether it is true,
+    and whether it was from the same address."""
+    journal = Journal.read(path + SUFFIX)
+    if journal is None or not os.path.exists(path + PART):
+        return 0
     try:
-        # Of a reserved file the length says nothing, the blocks on disk a little. A guess: the
-        # journal decides when the transfer begins.
-        landed = min(os.stat(path + SUFFIX, follow_symlinks=False).st_blocks * 512, blob.size)
-    except FileNotFoundError:
-        landed = 0
-    return Located(path, landed if os.path.exists(path + ".parpull") else 0, complete=False)
+        return min(sum(journal.claims()) * journal.block, size)
+    finally:
+        journal.close()
 
 
 def file_holds(path: str, digest: Digest, size: int) -> bool:
@@ -246,7 +265,7 @@ def write(fd: int, data: memoryview | bytes) -> None:
     with memoryview(data) as view, view.cast("B") as rest:
         done = 0
         while done < len(rest):
-            with rest[done : done + (64 << 20)] as piece:
+            with rest[done : done + PIECE] as piece:
                 done += os.write(fd, piece)
 
 

@@ -16,8 +16,6 @@ from .errors import BadManifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Never
-
     from .manifest import Descriptor
 
 __all__ = ["Directory"]
@@ -46,25 +44,27 @@ class Directory(Destination):
             )
         self._check()
         self._staging.open()
-        os.mkdir(self._root, 0o755)
+        os.mkdir(self._root)
+        os.chmod(self._root, 0o755)  # whatever the umask: that of an image that does not say
 
     def _check(self) -> None:
         try:
-            if os.listdir(self.path):
-                self._exists()
+            there = os.listdir(self.path)
         except FileNotFoundError:
             return
         except NotADirectoryError:
-            self._exists()
+            raise self._exists() from None
         except OSError as error:
             raise sink_error(error.errno or errno.EIO, self.path) from error
+        if there:
+            raise self._exists()
         if os.path.ismount(self.path):  # of another file system than what is beside it
             raise SinkError(
                 f"{self.path} is a mount point", path=self.path, errno=errno.EBUSY, hint="name a folder in it"
             )
 
-    def _exists(self) -> Never:
-        raise TargetExists(
+    def _exists(self) -> TargetExists:
+        return TargetExists(
             f"{self.path} exists and is not an empty folder",
             path=self.path, errno=errno.EEXIST, hint="name a folder that is empty, or not there yet",
         )  # fmt: skip
@@ -86,7 +86,7 @@ class Directory(Destination):
             os.rename(self._root, self.path)  # also over an empty folder, and no other
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                self._exists()
+                raise self._exists() from None
             raise sink_error(error.errno or errno.EIO, self.path) from error
         self._staging.close()
         return self.path

@@ -27,7 +27,9 @@ from contextlib import contextmanager
 
 from ..errors import SinkError
 from ..files import sink_error
+from ..journal import SUFFIX
 from .destination import (
+    PART,
     Destination,
     Image,
     Located,
@@ -319,7 +321,7 @@ class Layout(Destination):
         keep what lies where the next pull looks for it."""
         for path in list(self._locks):
             if not keep:
-                for left in (path, path + ".parpull-part", path + ".parpull"):
+                for left in (path, path + PART, path + SUFFIX):
                     try:
                         os.unlink(left)
                     except OSError:

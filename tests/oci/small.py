@@ -70,9 +70,10 @@ def small(name="registry.example/team/app:v1", layers=None, pack=gzip.compress, 
     return Small(image, {Digest.of(blob): blob for blob in packed}, tars)
 
 
-def bring(made, destination, *, memory=(), seen=None):
+def bring(made, destination, *, memory=(), seen=None, begun=False):
     """What the pull does, one layer after the other; the layers of `memory` stay there."""
-    destination.begin(made.image)
+    if not begun:
+        destination.begin(made.image)
     for index, layer in enumerate(made.layers):
         found = destination.locate(layer)
         if not found.complete and seen is not None:

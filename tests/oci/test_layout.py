@@ -163,9 +163,9 @@ def test_two_at_once_fetch_to_places_of_their_own(tmp_path):
         two.begin(made.image)
         places = {layout.locate(made.layers[0]).path for layout in (one, two)}
         assert len(places) == 2
-        bring(made, one)
+        bring(made, one, begun=True)
         assert two.locate(made.layers[1]).complete  # the other has brought it meanwhile
-        bring(made, two)
+        bring(made, two, begun=True)
     check(tmp_path / "layout")
     assert {entry["annotations"][REF] for entry in index_of(tmp_path / "layout")["manifests"]} == {"one", "two"}
     assert hidden(tmp_path / "layout") == set()
@@ -176,7 +176,7 @@ def test_two_at_once_fetch_to_places_of_their_own(tmp_path):
 
 def test_a_partial_blob_goes_on(origin, name, tmp_path):
     """Kept by one pull, gone on with by the next: over HTTP, as FileSink's journal has it."""
-    url = origin.url(f"{name}/x", size=24 * MIB)
+    url = origin.url(f"{name}/x", size=24 * MIB, pace=6 * MIB)
     with parpull.fetch(url) as blob:
         digest, body = Digest.of(bytes(blob)), bytes(blob)
     made = small()
@@ -185,8 +185,7 @@ def test_a_partial_blob_goes_on(origin, name, tmp_path):
         layout.begin(made.image)
         found = layout.locate(layer)
         assert (found.landed, found.complete) == (0, False)
-        slow = origin.url(f"{name}/x", size=24 * MIB, pace=2 * MIB)
-        with parpull.submit(slow, found.path, connections=4) as download:
+        with parpull.submit(url, found.path, connections=4) as download:
             while download.progress().received < 6 * MIB:
                 time.sleep(0.01)
             download.cancel()
@@ -286,7 +285,7 @@ def test_skopeo_reads_it(layout, tmp_path):
 
 
 def test_oci_image_tool_and_umoci_accept_it(layout, tmp_path):
-    code, said = tool("oci-image-tool")("validate", "--type", "imageLayout", "--ref", "name=v1", layout)
+    code, said = tool("oci-image-tool")("validate", "--type", "image", "--ref", "name=v1", layout)
     assert code == 0, said
     umoci = tool("umoci")
     code, said = umoci("stat", "--image", f"{layout}:v2", "--json")
