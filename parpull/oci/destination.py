@@ -7,7 +7,8 @@ The life of a Destination, all of it on the pull's own thread but what says othe
     outlet(index)           of each layer that is unpacked, once its turn has come: where to
     commit(index, data)     of each layer, the lowest first, once both of its digests hold
     finish()                everything is proven: now it is to be seen
-    abort(keep=…)           instead of finish(): nothing is to be seen; a second call does nothing
+    abort(keep=…)           instead of finish(), once no transfer writes any more: nothing is to be
+                            seen; a second call does nothing
 
 A Destination is a context manager that aborts what was not finished. Its three flags are those
 of the plan (plan.py), which it does not know. Errors are SinkErrors, and those of the image.

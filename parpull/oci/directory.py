@@ -45,7 +45,8 @@ class Directory(Destination):
         self._check()
         self._staging.open()
         os.mkdir(self._root)
-        os.chmod(self._root, 0o755)  # whatever the umask: that of an image that does not say
+        # Whatever the umask: the mode of an image that says none.
+        os.chmod(self._root, 0o755)  # noqa: S103
 
     def _check(self) -> None:
         try:

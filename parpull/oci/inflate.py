@@ -113,16 +113,19 @@ def inflate(
     limits = limits or Limits()
     with _Hashes(apart) as hashes:
         front = _Front(source, hashes, digest.algorithm if digest else "sha256", size)
-        diff = hashes.new(diff_id.algorithm if diff_id else "sha256")
+        diff: Any = hashes.new(diff_id.algorithm if diff_id else "sha256")
         tar, failure, compression = 0, None, label
         try:
             compression = _compression(front.peek(), label, digest)
+            if compression == "none" and diff.name == front.hash.name:
+                diff = front.hash  # what travels is the tar
             if into is not None:
                 _widen(into)
             for piece in _opened(compression, front, digest):
                 tar += len(piece)
                 _check(tar, front.size, limits, digest)
-                hashes.update(diff, piece)
+                if diff is not front.hash:
+                    hashes.update(diff, piece)
                 if into is not None:
                     _write(into, piece)
         except BadLayer as error:

@@ -41,6 +41,7 @@ from .destination import (
     write,
 )
 from .media import INDEX
+from .translate import in_oci_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ FULL = "io.containerd.image.name"  # the whole name, as containerd, nerdctl and 
 
 class Layout(Destination):
     """path: the layout's folder, made if it is absent or empty. name: what the image is called in
-    it; by default its tag. An image that had the name before keeps its blobs and loses the name."""
+    it; by default its tag. An image that had the name before keeps its blobs and loses the name.
+    as_served: a manifest in Docker's format too, which keeps its digest; see translate.py."""
 
     keep = True
 
-    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None, *, as_served: bool = False) -> None:
+        self._as_served = as_served
         self.path = os.path.realpath(os.fsdecode(path))
         self._name = name
         self._image: Image | None = None
@@ -77,7 +80,7 @@ class Layout(Destination):
 
     def begin(self, image: Image) -> None:
         """Raises SinkError, of a folder that is something else too."""
-        self._image = image
+        self._image = image if self._as_served else in_oci_format(image)
         try:
             self._make()
             os.makedirs(self._fetched, exist_ok=True)
@@ -102,8 +105,8 @@ class Layout(Destination):
         begun = {".parpull", "blobs", "index.json"} if ".parpull" in there else set()  # by one that was killed
         if "oci-layout" not in there and there - begun:
             self._refuse("is no OCI layout, and not empty")
+        os.makedirs(self._hidden, exist_ok=True)  # first: it says that the rest is ours
         os.makedirs(os.path.join(self.path, "blobs", "sha256"), exist_ok=True)
-        os.makedirs(self._hidden, exist_ok=True)
         with self._index_locked():  # two pulls may make it at once
             if not os.path.exists(marker):
                 self._replace(os.path.join(self.path, "index.json"), _text(_empty()))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from jsonschema import Draft4Validator
@@ -17,10 +18,11 @@ from referencing import Registry, Resource
 
 import parpull
 from parpull.errors import SinkError
+from parpull.oci import media
 from parpull.oci.digest import Digest
 from parpull.oci.layout import FULL, REF, Layout
-from parpull.oci.manifest import Descriptor
-from tests.oci.small import bring, small, tool
+from parpull.oci.manifest import Descriptor, parse_manifest
+from tests.oci.small import LAYER, bring, small, tool
 from tests.oci.test_vectors import SPEC, unpacked
 from tests.running import environment
 from tests.servers.control import ROOT
@@ -240,8 +242,9 @@ def test_processes_write_to_one_layout_at_once(tmp_path):
 
 
 def test_killed_at_any_moment_it_is_a_layout(tmp_path):
+    """At random ones, also of a second pull's."""
     folder = tmp_path / "layout"
-    for turn in range(6):
+    for turn in range(3):
         process = pulling(folder, turn % 2, 10_000)
         assert process.stdout.readline() == b"go\n"
         time.sleep(random.Random(turn).uniform(0.005, 0.15))
@@ -254,6 +257,64 @@ def test_killed_at_any_moment_it_is_a_layout(tmp_path):
     assert process.returncode == 0, said.decode()
     check(folder)
     assert not [name for name in hidden(folder) if name.startswith("own-")]
+
+
+# Dies right before, or right after, the n-th call that changes a folder or asks for the disk.
+KILLED = """
+import itertools, os, shutil, signal, sys
+from tests.oci.layouts import images
+from tests.oci.small import bring
+from tests.oci.test_layout import check
+from pathlib import Path
+from parpull.oci.layout import Layout
+CALLS = ("rename", "fsync", "unlink", "mkdir", "rmdir")
+made, folder = images()[:2], Path(sys.argv[1])
+def attempt(calls, after):
+    count = itertools.count(1)
+    def dying(call):
+        def instead(*args, **options):
+            now = next(count) == calls
+            if now and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = call(*args, **options)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+        return instead
+    for name in CALLS:
+        setattr(os, name, dying(getattr(os, name)))
+    for number, one in enumerate(made):
+        with Layout(folder, str(number)) as layout:
+            bring(one, layout, memory=(number,))
+    os._exit(0)
+for after in (False, True):
+    for calls in itertools.count(1):
+        shutil.rmtree(folder, ignore_errors=True)
+        pid = os.fork()
+        if not pid:
+            attempt(calls, after)
+        status = os.waitpid(pid, 0)[1]
+        if status == 0:
+            break
+        assert os.WIFSIGNALED(status), status
+        if (folder / "oci-layout").exists():
+            check(folder)
+        with Layout(folder, "0") as layout:  # the next one goes on as if nothing had been
+            bring(made[0], layout)
+        check(folder)
+        left = {path.name for path in (folder / ".parpull").rglob("*")}
+        assert not any(name.startswith("own-") for name in left), left
+    print(calls)
+"""
+
+
+def test_killed_before_and_after_each_step_it_is_a_layout(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "layout")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=120
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(int(calls) > 30 for calls in done.stdout.split())
 
 
 # --- to others' eyes ----------------------------------------------------------------------------
@@ -282,6 +343,39 @@ def test_skopeo_reads_it(layout, tmp_path):
     with Layout(layout) as again:
         bring(small(), again)
     assert {entry["annotations"][REF] for entry in index_of(layout)["manifests"]} == {"v1", "v2", "from-skopeo"}
+
+
+def in_dockers_format(made):
+    body = made.image.manifest_body.decode()
+    for ours, theirs in (
+        (media.MANIFEST, media.DOCKER_MANIFEST),
+        (media.CONFIG, media.DOCKER_CONFIG),
+        (f"{LAYER}+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ):
+        body = body.replace(ours, theirs)
+    data = body.encode()
+    found = Descriptor(media.DOCKER_MANIFEST, Digest.of(data), len(data))
+    image = replace(made.image, descriptor=found, manifest=parse_manifest(data), manifest_body=data)
+    return replace(made, image=image)
+
+
+def test_dockers_format_is_said_in_ocis(tmp_path):
+    ours, folder = small(), tmp_path / "layout"
+    theirs = in_dockers_format(ours)
+    with Layout(folder) as layout:
+        bring(theirs, layout)
+    check(folder)
+    (entry,) = index_of(folder)["manifests"]
+    document = json.loads((folder / "blobs" / entry["digest"].replace(":", "/")).read_bytes())
+    assert document == json.loads(ours.image.manifest_body)
+    code, said = tool("skopeo")("inspect", f"oci:{folder}:v1")
+    assert code == 0, said
+    code, said = tool("oci-image-tool")("validate", "--type", "image", "--ref", "name=v1", folder)
+    assert code == 0, said
+    with Layout(folder, "original", as_served=True) as layout:
+        bring(theirs, layout)
+    check(folder)
+    assert index_of(folder)["manifests"][1]["digest"] == str(theirs.image.descriptor.digest)
 
 
 def test_oci_image_tool_and_umoci_accept_it(layout, tmp_path):
