@@ -146,6 +146,7 @@ class Staging:
         self.blobs = os.path.join(self.folder, "blobs")
         self.work = os.path.join(self.folder, "work")
         self._lock = -1
+        self._places: dict[Digest, Located] = {}
 
     def open(self) -> None:
         """Make and lock it, and empty `work`. Raises InUse, SinkError."""
@@ -199,8 +200,11 @@ class Staging:
             os.close(fd)
 
     def locate(self, blob: Descriptor) -> Located:
-        """The blob's place here, and what an earlier pull has left of it."""
-        return located(os.path.join(self.blobs, f"{blob.digest.algorithm}-{blob.digest.hex}"), blob)
+        """The blob's place here, and what an earlier pull has left of it: looked for once."""
+        if blob.digest not in self._places:
+            path = os.path.join(self.blobs, f"{blob.digest.algorithm}-{blob.digest.hex}")
+            self._places[blob.digest] = located(path, blob)
+        return self._places[blob.digest]
 
     def close(self, *, keep: bool = False) -> None:
         """Remove all of it; with keep, all but the blobs, if there are any."""
