@@ -14,7 +14,7 @@ Why these libraries: MB/s of tar on one core, a Python tree of 840 MB, gzip -6 (
 zstd -3: isal's igzip 825 (its zlib face 720, zlib-ng 580, zlib 320), backports.zstd 1180,
 which is the standard library's from Python 3.14 on. zstandard is 5 % faster, but can't tell
 a frame that was cut from one that ended. rapidgzip: 600 on one core, 750 on two, where
-isal on each of two layers gives 1650; it has to wait for at least four free cores.
+two layers on a thread each give 1300 with isal: it would need more free cores than that.
 """
 
 from __future__ import annotations
