@@ -8,6 +8,12 @@ bring their layers.
     manifest    PURE: index, manifest, config: bytes -> typed, limited, checked
     challenge   PURE: what a 401 asks for, and the token that answers it
     plan        PURE: which layers to memory, which to disk, in which order, how fast
+    translate   PURE: an image in Docker's format, said in OCI's
+    inflate     one layer along its front: its tar into a pipe, and both digests
+    destination what a pull asks of where an image ends up:
+    layout        an OCI image layout, which many pulls may write to at once
+    archive       an archive for `docker load`
+    directory     a plain root filesystem
     errors      what can be wrong with all that
 
 Third floor: a use of the API.
@@ -15,7 +21,7 @@ Third floor: a use of the API.
 
 from __future__ import annotations
 
-from .errors import BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from .errors import BadLayer, BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
 from .reference import Reference
 
-__all__ = ["BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]
+__all__ = ["BadLayer", "BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]

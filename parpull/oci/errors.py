@@ -4,6 +4,7 @@
     ├── BadReference (ValueError)     reference
     ├── BadManifest                   reason, digest
     ├── UnknownPlatform (LookupError) wanted, available
+    ├── BadLayer                      reason, digest
     └── UnsafeLayer                   reason, digest, name
 
 Bytes that are not what their digest or size says are the tree's own ChecksumMismatch
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from ..errors import ParpullError
 
-__all__ = ["BadManifest", "BadReference", "ImageError", "UnknownPlatform", "UnsafeLayer"]
+__all__ = ["BadLayer", "BadManifest", "BadReference", "ImageError", "UnknownPlatform", "UnsafeLayer"]
 
 
 class ImageError(ParpullError):
@@ -40,6 +41,14 @@ class UnknownPlatform(ImageError, LookupError):
 
     wanted: str
     available: tuple[str, ...] = ()
+
+
+class BadLayer(ImageError):
+    """A layer that is what its manifest means, and yet can't be read: cut, corrupt, or of no
+    kind that a layer may be; `reason` says which."""
+
+    reason: str
+    digest: str | None = None
 
 
 class UnsafeLayer(ImageError):

@@ -7,12 +7,13 @@ import pickle
 import pytest
 
 from parpull.errors import ParpullError
-from parpull.oci import BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from parpull.oci import BadLayer, BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
 
 CASES = [
     (BadReference, {"reference": "A"}, ValueError),
     (BadManifest, {"reason": "x", "digest": None}, ImageError),
     (UnknownPlatform, {"wanted": "linux/arm", "available": ("linux/amd64",)}, LookupError),
+    (BadLayer, {"reason": "x", "digest": "sha256:0"}, ImageError),
     (UnsafeLayer, {"reason": "x", "digest": "sha256:0", "name": "../x"}, ImageError),
 ]
 
