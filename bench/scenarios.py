@@ -129,7 +129,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "tmpfs",
         "One object into a file in tmpfs.",
         TMPFS,
-        _scales(0.0625, 0.5, 1),
+        _scales(0.0625, 0.75, 0.75),
         _counts((8,), MANY),
         (PLAIN, TLS),
         targets=(
@@ -143,7 +143,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "One object into a file on a disk; the clock stops when fdatasync of what was written has returned. "
         "*busy* is CPU of the whole machine without the server's: a disk's writeback belongs to no process.",
         DISK,
-        _scales(0.0625, 0.5, 1),
+        _scales(0.0625, 0.75, 0.75),
         _counts((8,), MANY),
         (PLAIN, TLS),
         metric="wall",
@@ -155,7 +155,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "paced, so each connection is, however many ranges it carries; the total is kept by giving each of N its N-th "
         "part where that is less (a tool that opens fewer than it was told gets less). Beside it the same uncapped.",
         TMPFS,
-        _scales(0.0625, 1, 13),
+        _scales(0.0625, 0.75, 13),
         _counts((1, 8, 16), (1, 8, 16)),
         (FOUNDING, Variant("uncapped")),
         metric="wall",
@@ -187,7 +187,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "slow-connection",
         "16 connections of 12 MB/s each, by a proxy; in *slow* the third one to arrive gets a tenth.",
         TMPFS,
-        _scales(0.0625, 0.125, 0.5),
+        _scales(0.0625, 0.25, 0.5),
         _counts((16,), (16,)),
         (Variant("clean", pace=SLOW, slow=1.0), Variant("slow", pace=SLOW, slow=0.1)),
         metric="wall",

@@ -78,10 +78,9 @@ def sniff(head: bytes) -> str | None:
         return "gzip"
     if head.startswith(ZSTD) or (head[1:4] == SKIPPABLE and 0x50 <= head[0] <= 0x5F):
         return "zstd"
-    for magic, name in OTHERS.items():
-        if head.startswith(magic):
-            return name
-    return "none" if _is_tar(head) else None
+    if _is_tar(head):  # first: the name of its first file may begin as another format does
+        return "none"
+    return next((name for magic, name in OTHERS.items() if head.startswith(magic)), None)
 
 
 def _is_tar(head: bytes) -> bool:

@@ -67,6 +67,14 @@ def test_the_bytes_decide(style):
     assert sniff(lzma.compress(data)) == "xz"
 
 
+@pytest.mark.parametrize("name", ["BZh91AY", "PK\3\4", "\x1f\x8b"])
+def test_a_name_in_a_tar_may_begin_as_another_format_does(name):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    assert sniff(file.getvalue()[:HEAD]) == ("gzip" if name.startswith("\x1f") else "none")
+
+
 def test_other_beginnings():
     assert sniff(b"\x28\xb5\x2f\xfd\x00") == "zstd"
     assert sniff(b"\x50\x2a\x4d\x18\x00\x00\x00\x00") == "zstd"  # a skippable frame
