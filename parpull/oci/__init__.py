@@ -7,6 +7,11 @@ bring their layers.
     platforms   PURE: which of an index's images a machine can run
     manifest    PURE: index, manifest, config: bytes -> typed, limited, checked
     challenge   PURE: what a 401 asks for, and the token that answers it
+    hosts       where an image may be had: mirrors, as containerd's and podman's files say
+    answers     PURE: what a registry's answers say of limits, and why it refuses
+    wire        small requests
+    tokens      what a registry is shown, and for how long that holds
+    registry    a reference -> its manifest and config, proven; blobs for a Client
     plan        PURE: which layers to memory, which to disk, in which order, how fast
     errors      what can be wrong with all that
 
@@ -15,7 +20,7 @@ Third floor: a use of the API.
 
 from __future__ import annotations
 
-from .errors import BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from .errors import BadManifest, BadReference, ImageError, RateLimited, UnknownPlatform, UnsafeLayer
 from .reference import Reference
 
-__all__ = ["BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]
+__all__ = ["BadManifest", "BadReference", "ImageError", "RateLimited", "Reference", "UnknownPlatform", "UnsafeLayer"]
