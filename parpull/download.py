@@ -75,8 +75,8 @@ class Download(Future):
         known: tuple[Request, Target] | None = None,
         source: Source | None = None,
     ) -> None:
-        """`source`: makes the request anew when it is refused. `known`: the resolved request and the target, from an earlier transfer of the
-        same object; then parts are asked for at once."""
+        """`source`: makes the request anew when it is refused. `known`: the resolved request
+        and the target, from an earlier transfer; then parts are asked for at once."""
         super().__init__(redact(url))
         self.target: Target | None = None
         self._engine = engine

@@ -34,9 +34,9 @@ KEYS = ("server", "capabilities", "ca", "client", "skip_verify", "header", "over
 @dataclass(frozen=True, slots=True)
 class Host:
     """One place of an image. url: of its API, up to /v2 (or what stands instead);
-    repository: the image's there;
-    mirror: it is another host than the user named, and gets none of what is for that; ns: what to send as ?ns=, if anything; ca: PEM files that
-    are trusted beside the usual; cert, key: the client's own; headers: lines for it alone;
+    repository: the image's there; mirror: it is another host than the user named, and gets
+    nothing that is for that; ns: what to send as ?ns=, if anything; ca: PEM files that are
+    trusted beside the usual; cert, key: the client's own; headers: lines for it alone;
     resolves, pulls: whether it may be asked for tags, and for content; unusable: why not at all."""
 
     url: str
@@ -122,7 +122,8 @@ def _client(value: object, folder: str, path: str) -> tuple[str | None, str | No
         return None, None, None
     if isinstance(value, str):
         return _absolute(value, folder), None, None
-    pairs = [[each, ""] if isinstance(each, str) else each for each in value] if isinstance(value, list) else [0]
+    listed: list[Any] = value if isinstance(value, list) else [None]
+    pairs = [[each, ""] if isinstance(each, str) else each for each in listed]
     if not all(isinstance(pair, list) and len(pair) <= 2 and all(isinstance(x, str) for x in pair) for pair in pairs):
         _bad(path, "client is neither a file nor pairs of files")
     if len(pairs) > 1:

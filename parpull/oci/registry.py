@@ -31,7 +31,7 @@ from .manifest import CONFIG_LIMIT, MANIFEST_LIMIT, Config, Descriptor, Index, M
 from .platforms import Platform
 from .reference import DOCKER, Reference
 from .tokens import Access
-from .wire import Wire, request_of
+from .wire import REDIRECTS, Wire, request_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,7 +223,8 @@ class Registry:
                 return None
             there = str(config.platform.normal())
             raise UnknownPlatform(
-                f"the image is not made for {wanted}", hint=f"it is made for {there}", wanted=str(wanted), available=(there,)
+                f"the image is not made for {wanted}",
+                hint=f"it is made for {there}", wanted=str(wanted), available=(there,),
             )  # fmt: skip
         return Image(reference, path, manifest, config, body)
 
@@ -253,7 +254,9 @@ class Registry:
             url = door.url(f"{door.host.repository}/manifests/{reference.locator}")
             answer = self._ask(door, "HEAD", url, reference, MANIFEST_LIMIT, media.ACCEPT)
             digest, kind = _stated(answer), media.plain(answer.headers.get("content-type"))
-            if answer.status == 405 or (answer.status == 200 and (digest is None or answer.length is None)):
+            if answer.status in (405, *REDIRECTS) or (
+                answer.status == 200 and (digest is None or answer.length is None)
+            ):
                 return None
             _good(answer, reference, door)
             assert digest is not None and answer.length is not None  # noqa: PT018
@@ -291,9 +294,8 @@ class Registry:
         def look(door: _Door) -> BlobSource:
             found = BlobSource(door, descriptor)
             if len(doors) > 1:
-                request = request_of(found.url, *door.lines(door.authorization(None)))
-                answer = door.wire.ask("HEAD", request, limit=0)
-                if answer.status != 200:
+                answer = door.ask("HEAD", found.url, limit=0)
+                if answer.status not in (200, 405, *REDIRECTS):
                     raise refused(answer, f"blob of {reference.name}")
             return found
 
@@ -306,7 +308,8 @@ class Registry:
             import json
 
             url: str | None = door.url(f"{door.host.repository}/tags/list")
-            home, found = origin_of(url or ""), []
+            home = origin_of(url or "")
+            found: list[str] = []
             for _ in range(PAGES):
                 if url is None or len(found) >= most or origin_of(url) != home:
                     break

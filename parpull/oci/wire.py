@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from .._version import __version__
-from ..errors import BadOption, BadResponse, ConnectFailed, Stalled, TLSFailed, redact
+from ..errors import BadOption, BadResponse, ConnectFailed, ParpullError, Stalled, TLSFailed, redact
 from ..settings import ca_file
 from ..sources import Request, absolute, follow, origin_of
 
@@ -76,12 +76,13 @@ class Wire:
             pool.clear()
 
     def ask(self, method: str, request: Request, *, limit: int, body: bytes | None = None) -> Answer:
-        """The answer, whatever its status; one with a body (POST) is not led elsewhere. Asked
-        again where the network or the server fails in passing. Raises ConnectFailed, TLSFailed,
-        Stalled, RedirectRefused, and BadResponse for what is longer than `limit` bytes."""
+        """The answer, whatever its status. Only a GET is led elsewhere: an address that was signed
+        for it is good for nothing else, and a POST holds secrets. Asked again where the network
+        or the server fails in passing. Raises ConnectFailed, TLSFailed, Stalled, RedirectRefused,
+        and BadResponse for what is longer than `limit` bytes."""
         while True:
             answer = self._insist(method, request, limit, body)
-            if answer.status not in REDIRECTS or body is not None:
+            if answer.status not in REDIRECTS or method != "GET":
                 return answer
             request = follow(request, answer.status, absolute(request.url, answer.headers.get("location")))
 
@@ -107,9 +108,12 @@ class Wire:
         options = self._options
         shown = redact(request.url)
         host = urlsplit(request.url).netloc
-        headers = dict(line.split(": ", 1) for line in request.headers) | {"Accept-Encoding": "identity"}
+        headers = urllib3.HTTPHeaderDict({"Accept-Encoding": "identity"})
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
+        for line in request.headers:
+            name, _, value = line.partition(":")
+            headers.add(name.strip(), value.strip())
         until = time.monotonic() + WHOLE
         try:
             response = self._pool(request.url).request(
@@ -117,11 +121,11 @@ class Wire:
                 timeout=urllib3.Timeout(connect=options.connect_timeout, read=options.stall_timeout),
             )  # fmt: skip
             try:
-                found = _read(response, limit, until, shown)
-                if method == "HEAD" or len(found) <= limit:
-                    response.drain_conn()
+                found = _read(response, method, limit, until, shown)
             finally:
                 response.release_conn()
+        except ParpullError:
+            raise  # ours may be OSErrors, too
         except exceptions.SSLError as error:
             hint = (
                 "is it a registry without TLS? plain http has to be asked for"
@@ -170,20 +174,24 @@ class Wire:
         return urllib3.ProxyManager(bare, **about)
 
 
-def _read(response: Any, limit: int, until: float, shown: str) -> bytes:
+def _read(response: Any, method: str, limit: int, until: float, shown: str) -> bytes:
+    """The body; of a refusal no more than `limit`, and of what was wanted no less than all."""
+    if method == "HEAD":
+        return b""
     stated = response.headers.get("content-length", "")
     found = b""
-    if not (stated.isdecimal() and int(stated[:20]) > limit):
+    long = stated.isdecimal() and int(stated[:20]) > limit
+    if not long:
         for piece in response.stream(STEP, decode_content=False):
             found += piece
             if len(found) > limit or time.monotonic() > until:
                 break
-        if len(found) <= limit and time.monotonic() <= until:
+        else:
             return found
-    elif response.status >= 300 or not response._original_response.length:  # HEAD has a length and no body
-        return found
-    response.close()
-    reason = f"the answer has more than {limit:,} bytes" if time.monotonic() <= until else "the answer takes for ever"
+    response.close()  # with its unread rest it is of no use for another request
+    if response.status >= 300:
+        return found[:limit]
+    reason = f"the answer has more than {limit:,} bytes" if long or len(found) > limit else "the answer takes for ever"
     raise BadResponse(f"{shown}: {reason}", url=shown, reason=reason)
 
 
