@@ -11,7 +11,8 @@ bring their layers.
     answers     PURE: what a registry's answers say of limits, and why it refuses
     wire        small requests
     tokens      what a registry is shown, and for how long that holds
-    registry    a reference -> its manifest and config, proven; blobs for a Client
+    doors       one host, how it is spoken to, and its blobs as sources for a Client
+    registry    a reference -> its manifest and config, proven
     plan        PURE: which layers to memory, which to disk, in which order, how fast
     errors      what can be wrong with all that
 

@@ -13,47 +13,42 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass, field
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 from ..errors import BadOption, BadResponse, ChecksumMismatch, ConnectFailed, ParpullError, TLSFailed, redact
 from ..options import Options
 from ..settings import ca_file
-from ..sources import Source, origin_of
-from ..sources import resolve as request_for
+from ..sources import origin_of
 from . import media
 from .answers import next_page, quota_of, refused
-from .challenge import challenges
 from .digest import Digest
+from .doors import BlobSource, Door
 from .errors import BadManifest, UnknownPlatform
 from .hosts import Files
 from .keychain import Credentials, Keychain
 from .manifest import CONFIG_LIMIT, MANIFEST_LIMIT, Config, Descriptor, Index, Manifest, parse_config, parse_manifest
 from .platforms import Platform
 from .reference import DOCKER, Reference
-from .tokens import Access
-from .wire import REDIRECTS, Wire, request_of
+from .wire import REDIRECTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self, TypeVar
 
     from ..options import OptionFields
-    from ..sources import Request
     from .answers import Quota
     from .hosts import Host
     from .wire import Answer
 
     T = TypeVar("T")
 
-__all__ = ["BlobSource", "Document", "Image", "Registry", "this_machine"]
+__all__ = ["Document", "Image", "Registry", "this_machine"]
 
-AUTHORIZATION = "Authorization: "
-ERROR_LIMIT = 64 << 10  # bytes of an answer that is not what was asked for
 LIST_LIMIT = 4 << 20  # bytes of a page of tags
 PAGES = 100
-ATTEMPTS = 3  # a challenge, another scope, and no more
+MOST_TRIED = 64  # documents that an index that names no platforms makes us ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,76 +81,6 @@ class Image:
         return next((each.quota for each in reversed(self.documents) if each.quota), None)
 
 
-class _Door:
-    """One host and how it is spoken to."""
-
-    def __init__(self, host: Host, options: Options, find: Callable[[], Credentials | None]) -> None:
-        self.host = host
-        self.options = options
-        self.wire = Wire(options)
-        self.access = Access(host.url, self.wire, find)
-        self.asked = False  # whether it has answered, so that its challenge is known
-        self.headers = (*(() if host.mirror else options.headers), *host.headers)
-        self.scope = f"repository:{host.repository}:pull"
-
-    def url(self, path: str) -> str:
-        """The address of something below /v2/."""
-        return f"{self.host.url}/{path}" + (f"?ns={quote(self.host.ns, safe=':')}" if self.host.ns else "")
-
-    def lines(self, authorization: str | None) -> tuple[str, ...]:
-        """Headers for this host alone; of two Authorizations the one that the user gave."""
-        if authorization is None or any(line.lower().startswith(AUTHORIZATION.lower()) for line in self.headers):
-            return self.headers
-        return (*self.headers, AUTHORIZATION + authorization)
-
-    def ask(self, method: str, url: str, *, limit: int, accept: str = "*/*") -> Answer:
-        """The answer, after what the host wants to be shown was shown."""
-        header = self.access.header(self.scope)
-        for _ in range(ATTEMPTS):
-            request = request_of(url, *self.lines(header), public=(f"Accept: {accept}",))
-            answer = self.wire.ask(method, request, limit=limit)
-            self.asked = True
-            # Who we were sent on to does not get the registry's credentials by asking for them.
-            if not _challenges(answer) or origin_of(answer.url) != origin_of(url):
-                break
-            shown, header = header, self.access.challenged(self.scope, answer, header)
-            if header is None or header == shown:
-                break
-        return answer
-
-    def authorization(self, unlike: str | None) -> str | None:
-        """What to show for a blob now. Asks the host what it wants, if it was never asked."""
-        if not self.asked:
-            self.ask("GET", self.url(""), limit=ERROR_LIMIT)
-        return self.access.header(self.scope, unlike)
-
-
-class BlobSource(Source):
-    """A blob of a registry: `client.submit(blob, into, **blob.fields)` fetches and proves it.
-    fields: options of its transfer: its size, digest, and what its host's TLS wants."""
-
-    def __init__(self, door: _Door, descriptor: Descriptor) -> None:
-        self._door = door
-        self.descriptor = descriptor
-        self.url = door.url(f"{door.host.repository}/blobs/{descriptor.digest}")
-        own = door.options
-        self.fields: OptionFields = {
-            "checksum": f"{descriptor.digest.algorithm}={descriptor.digest.hex}",
-            "size": descriptor.size,
-            "ca_file": own.ca_file,
-            "cert": own.cert,
-            "key": own.key,
-        }
-
-    def resolve(self, options: Options, refused: Request | None = None) -> Request:
-        """The request with the authorization that is good now."""
-        shown = next((line for line in refused.secret if line.startswith(AUTHORIZATION)), "") if refused else ""
-        # The end of a redirect that runs out says nothing against the token.
-        unlike = shown.removeprefix(AUTHORIZATION) if refused is not None and refused.private else None
-        lines = self._door.lines(self._door.authorization(unlike))
-        return request_for(self.url, options.replace(headers=lines, auth=None, netrc=False, cookies=None))
-
-
 class Registry:
     """Asks registries; a context manager.
 
@@ -179,7 +104,7 @@ class Registry:
         self._plain_http = plain_http
         self._warn = warn or (lambda message: None)
         self._lock = threading.Lock()
-        self._doors: dict[tuple[str, str], _Door] = {}
+        self._doors: dict[tuple[str, str], Door] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def resolve(self, reference: Reference, platform: Platform | None = None) -> Image:
@@ -189,7 +114,7 @@ class Registry:
         wanted = platform or this_machine()
         first = self.document(reference)
         pinned = reference.at(first.descriptor.digest)
-        found = self._descend(pinned, (first,), wanted)
+        found = self._descend(pinned, (first,), wanted, iter(range(MOST_TRIED)))
         if found is not None:
             return found
         index = first.content
@@ -198,15 +123,24 @@ class Registry:
         raise UnknownPlatform(f"the image is not made for {wanted}", wanted=str(wanted), available=index.platforms)
 
     def _descend(
-        self, reference: Reference, path: tuple[Document, ...], wanted: Platform, named: bool = False
+        self,
+        reference: Reference,
+        path: tuple[Document, ...],
+        wanted: Platform,
+        tries: Iterator[int],
+        named: bool = False,
     ) -> Image | None:
-        """The first image below the last document that `wanted` runs; `named`: an index says so."""
+        """The first image below the last document that `wanted` runs; `named`: an index says so;
+        `tries`: as many documents are looked at."""
         document = path[-1]
         if isinstance(document.content, Manifest):
             return self._image(reference, path, document.content, None if named else wanted)
         for each in document.content.candidates(wanted):
+            if next(tries, None) is None:
+                reason = f"which of its images is for {wanted} is not found among {MOST_TRIED}"
+                raise BadManifest(f"{reference.short}: {reason}", reason=reason, digest=str(reference.digest))
             below = self.document(reference, each, depth=document.content.depth + 1)
-            found = self._descend(reference, (*path, below), wanted, named or each.platform is not None)
+            found = self._descend(reference, (*path, below), wanted, tries, named or each.platform is not None)
             if found is not None:
                 return found
         return None
@@ -237,7 +171,7 @@ class Registry:
             if descriptor.size > MANIFEST_LIMIT:
                 _too_long(descriptor, MANIFEST_LIMIT)
 
-        def get(door: _Door) -> Document:
+        def get(door: Door) -> Document:
             url = door.url(f"{door.host.repository}/manifests/{reference.locator}")
             answer = _good(self._ask(door, "GET", url, reference, MANIFEST_LIMIT, media.ACCEPT), reference, door)
             return _document(
@@ -250,7 +184,7 @@ class Registry:
         """What a reference means now, without its bytes and without being counted as a pull
         (a GET, where the registry does not say it all). Raises as resolve()."""
 
-        def ask(door: _Door) -> Descriptor | None:
+        def ask(door: Door) -> Descriptor | None:
             url = door.url(f"{door.host.repository}/manifests/{reference.locator}")
             answer = self._ask(door, "HEAD", url, reference, MANIFEST_LIMIT, media.ACCEPT)
             digest, kind = _stated(answer), media.plain(answer.headers.get("content-type"))
@@ -260,8 +194,10 @@ class Registry:
                 return None
             _good(answer, reference, door)
             assert digest is not None and answer.length is not None  # noqa: PT018
-            if reference.digest is not None and digest != reference.digest:
-                raise _mismatch(reference.digest, digest)
+            named = reference.digest or digest
+            if named.algorithm == digest.algorithm and named != digest:
+                raise _mismatch(named, digest)
+            digest = named
             return Descriptor(kind, digest, answer.length)
 
         return self._first(reference, ask) or self.document(reference).descriptor
@@ -274,7 +210,7 @@ class Registry:
             if descriptor.size > CONFIG_LIMIT:
                 _too_long(descriptor, CONFIG_LIMIT)
 
-            def get(door: _Door) -> bytes:
+            def get(door: Door) -> bytes:
                 url = door.url(f"{door.host.repository}/blobs/{descriptor.digest}")
                 found = _good(self._ask(door, "GET", url, reference, CONFIG_LIMIT), reference, door).body
                 parse_config(found, descriptor)  # a mirror's fault is the mirror's
@@ -291,7 +227,7 @@ class Registry:
         reference = reference.at(descriptor.digest)
         doors = self._usable(reference)
 
-        def look(door: _Door) -> BlobSource:
+        def look(door: Door) -> BlobSource:
             found = BlobSource(door, descriptor)
             if len(doors) > 1:
                 answer = door.ask("HEAD", found.url, limit=0)
@@ -304,7 +240,7 @@ class Registry:
     def tags(self, reference: Reference, most: int = 10_000) -> tuple[str, ...]:
         """The tags that there are in a reference's repository, `most` at most."""
 
-        def get(door: _Door) -> tuple[str, ...]:
+        def get(door: Door) -> tuple[str, ...]:
             import json
 
             url: str | None = door.url(f"{door.host.repository}/tags/list")
@@ -345,7 +281,7 @@ class Registry:
 
     # --- hosts ------------------------------------------------------------------------------
 
-    def _ask(self, door: _Door, method: str, url: str, reference: Reference, limit: int, accept: str = "*/*") -> Answer:
+    def _ask(self, door: Door, method: str, url: str, reference: Reference, limit: int, accept: str = "*/*") -> Answer:
         try:
             return door.ask(method, url, limit=limit, accept=accept)
         except BadResponse as error:
@@ -355,7 +291,7 @@ class Registry:
                 f"{reference.short}: {error.reason}", reason=error.reason, digest=str(reference.digest or "") or None
             ) from None
 
-    def _usable(self, reference: Reference) -> list[_Door]:
+    def _usable(self, reference: Reference) -> list[Door]:
         found, why = [], "none may be asked for it"
         for host in self._files.hosts(reference, plain_http=self._plain_http):
             if not (host.pulls if reference.digest is not None else host.resolves):
@@ -369,7 +305,7 @@ class Registry:
             raise BadOption(f"no host is left for {reference.short}: {why}", name="mirrors", value=reference.registry)
         return found
 
-    def _first(self, reference: Reference, do: Callable[[_Door], T]) -> T:
+    def _first(self, reference: Reference, do: Callable[[Door], T]) -> T:
         """What the first host gives that does not fail; else what is wrong with the registry."""
         errors: list[tuple[bool, ParpullError]] = []
         doors = self._usable(reference)
@@ -384,26 +320,25 @@ class Registry:
         own = [error for mirror, error in errors if not mirror]
         raise next((e for e in own if not isinstance(e, (ConnectFailed, TLSFailed))), errors[-1][1])
 
-    def _door(self, host: Host, reference: Reference) -> _Door:
+    def _door(self, host: Host, reference: Reference) -> Door:
         with self._lock:
             key = (host.url, host.repository)
             if key not in self._doors:
                 who = reference if not host.mirror else Reference(_registry_of(host), host.repository)
-                self._doors[key] = _Door(
-                    host, self._options_for(host), lambda: self._keychain.find(who, mirror=host.mirror)
-                )
+                find = lambda: self._keychain.find(who, mirror=host.mirror)  # noqa: E731
+                self._doors[key] = Door(host, self._options, self._own(host), find)
             return self._doors[key]
 
-    def _options_for(self, host: Host) -> Options:
+    def _own(self, host: Host) -> OptionFields:
         """Under the lock. A mirror's own certificates instead of the user's."""
         fields: OptionFields = {}
         if host.mirror:
-            fields |= {"cert": None, "key": None, "auth": None, "netrc": False, "cookies": None}
+            fields |= {"cert": None, "key": None}
         if host.cert or host.key:
             fields |= {"cert": host.cert, "key": host.key}
         if host.ca:
             fields |= {"ca_file": self._bundle(host)}
-        return self._options.replace(**fields)
+        return fields
 
     def _bundle(self, host: Host) -> str:
         """The usual authorities and the host's in one file: its blobs may lie elsewhere."""
@@ -433,15 +368,6 @@ def _registry_of(host: Host) -> str:
     return DOCKER if host.name == "registry-1.docker.io" else host.name
 
 
-def _challenges(answer: Answer) -> bool:
-    """Whether it asks for something to be shown: a 401, or a token that is not good for this."""
-    if answer.status == 401:
-        return True
-    return answer.status == 403 and any(
-        each.params.get("error") == "insufficient_scope" for each in challenges(answer.challenges)
-    )
-
-
 def _stated(answer: Answer) -> Digest | None:
     try:
         return Digest.parse(answer.headers.get("docker-content-digest", ""))
@@ -449,7 +375,7 @@ def _stated(answer: Answer) -> Digest | None:
         return None
 
 
-def _good(answer: Answer, reference: Reference, door: _Door) -> Answer:
+def _good(answer: Answer, reference: Reference, door: Door) -> Answer:
     if answer.status == 200:
         return answer
     hint = None

@@ -71,11 +71,6 @@ class Access:
         self._lock = threading.Lock()  # held while a token is asked for: whoever waits takes it
         self._memory = Memory()
 
-    @property
-    def known(self) -> bool:
-        """Whether the host has ever said what it wants."""
-        return self._memory.bearer is not None or self._memory.basic is not None
-
     def header(self, scope: str, unlike: str | None = None) -> str | None:
         """The value of Authorization for a scope, by what is known of the host; None if
         nothing is wanted. `unlike`: one that was refused. Raises AccessDenied, RateLimited,

@@ -11,9 +11,11 @@ import pytest
 import parpull
 from parpull import errors
 from parpull.oci import BadManifest, Reference, UnknownPlatform
+from parpull.oci.digest import Digest
 from parpull.oci.errors import RateLimited
 from parpull.oci.hosts import Files
 from parpull.oci.keychain import Credentials, Keychain
+from parpull.oci.manifest import Descriptor
 from parpull.oci.platforms import Platform
 from parpull.oci.registry import Registry
 from parpull.sources import Source
@@ -209,6 +211,49 @@ def test_the_list_of_tags_goes_on(scripted):
     assert len(scripted.asked("/v2/team/app/tags")) == 3
 
 
+@pytest.mark.parametrize("wants", ['Basic realm="x"', 'Bearer realm="http://127.0.0.1:{port}/token"'])
+def test_who_we_are_sent_on_to_gets_no_credentials_by_asking(scripted, wants):
+    scripted.basic, scripted.signed = True, 9
+    scripted.away = wants.format(port=scripted.port)
+    with registry(ME) as asked, pytest.raises(errors.AccessDenied):
+        asked.resolve(reference(scripted), AMD64)
+    assert {each.authorization for each in scripted.asked("/storage")} == {None}
+    assert not scripted.asked("/token")
+
+
+def test_digests_of_another_kind(scripted):
+    kind, body = scripted.store.manifests["1"]
+    name = f"sha512:{hashlib.sha512(body).hexdigest()}"
+    scripted.store.manifests[name] = kind, body
+    with registry() as asked:
+        pinned = reference(scripted, f"team/app@{name}")
+        assert str(asked.head(pinned).digest) == name
+        assert str(asked.resolve(pinned, AMD64).documents[0].descriptor.digest) == name
+
+
+def test_an_index_without_platforms_is_not_searched_for_ever(scripted):
+    made = [scripted.store.image([str(n).encode()], platform="linux/s390x") for n in range(80)]
+    scripted.store.document({"schemaVersion": 2, "mediaType": INDEX, "manifests": made}, "wide")
+    with registry() as asked, pytest.raises(BadManifest, match="among 64"):
+        asked.resolve(reference(scripted, "team/app:wide"), AMD64)
+    assert len(scripted.asked("/v2/team/app/manifests")) == 65
+
+
+def test_an_empty_blob_and_one_of_another_digest(scripted):
+    store = scripted.store
+    store.image([b""], "e")
+    long = f"sha512:{hashlib.sha512(b'long').hexdigest()}"
+    store.blobs[long] = b"long"
+    with registry() as asked, parpull.Client() as client:
+        image = asked.resolve(reference(scripted, "team/app:e"), AMD64)
+        empty = asked.blob(image.reference, image.manifest.layers[0])
+        with client.fetch(empty, **empty.fields) as blob:
+            assert blob.size == 0
+        other = asked.blob(image.reference, Descriptor(LAYER, Digest.parse(long), 4))
+        with client.fetch(other, **other.fields) as blob:
+            assert bytes(blob) == b"long"
+
+
 # --- limits -------------------------------------------------------------------------------
 
 
@@ -330,9 +375,6 @@ def test_a_blob_alone_learns_what_the_registry_wants(scripted):
     scripted.tokens = True
     digest = digest_of(LAYER_BYTES)
     with registry() as asked, parpull.Client() as client:
-        from parpull.oci.digest import Digest
-        from parpull.oci.manifest import Descriptor
-
         blob = asked.blob(reference(scripted), Descriptor(LAYER, Digest.parse(digest), len(LAYER_BYTES)))
         client.fetch(blob, **blob.fields).close()
     assert [each.path for each in scripted.log[:2]] == ["/v2/", "/token"]
@@ -430,3 +472,22 @@ def test_the_error_is_the_registrys_where_nobody_has_it(scripted, mirrored):
     mirror.status["/manifests/9"] = 401
     with Registry(keychain=NOBODY, files=files) as asked, pytest.raises(errors.NotFound):
         asked.resolve(reference(scripted, "team/app:9"), AMD64)
+
+
+def test_insecure_is_tls_and_then_plain(scripted, tmp_path):
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nlocation = "{scripted.host}"\ninsecure = true\n')
+    with Registry(keychain=NOBODY, files=Files(registries=[str(conf)])) as asked:
+        assert asked.resolve(reference(scripted), AMD64).documents[0].host == scripted.host
+        with pytest.raises(errors.NotFound):
+            asked.resolve(reference(scripted, "team/app:9"), AMD64)
+
+
+def test_small_requests_go_through_the_proxy_of_the_options_only(scripted, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    options = parpull.Options(proxy=f"http://me:geheim@{scripted.host}", noproxy="127.0.0.0/8")
+    with registry(options=options) as asked:
+        asked.document(reference(scripted))  # without
+        asked.document(Reference.parse("registry.invalid/team/app:1"))  # the scripted one answers as a proxy
+    assert [each.path for each in scripted.log] == ["/v2/team/app/manifests/1"] * 2

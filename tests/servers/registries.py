@@ -177,6 +177,7 @@ class Scripted:
         self.post = self.get = 200
         self.needs: str | None = None  # a scope that the first 401 does not name
         self.signed = 0
+        self.away: str | None = None  # what the storage wants to be shown
         self.status: dict[str, int] = {}  # of a path's end
         self.extra: dict[str, str] = {}
         self.page = 2
@@ -234,6 +235,8 @@ class Scripted:
     def _storage(self, path: str, query: dict[str, list[str]]) -> tuple[int, dict[str, str], bytes]:
         signature = query.get("sig", [""])[0]
         self._used[signature] += 1
+        if self.away is not None:
+            return 401, {"WWW-Authenticate": self.away}, b""
         if self._used[signature] > self.signed:
             return 403, {}, b"expired"
         return 200, {}, self.store.blobs[path.rpartition("/")[2]]
