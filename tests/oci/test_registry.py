@@ -196,7 +196,7 @@ def test_schema_1_is_refused_by_name(scripted):
         asked.resolve(reference(scripted, "team/app:old"), AMD64)
 
 
-def test_accept_names_what_we_understand_and_nothing_else_is_sent(scripted):
+def test_who_is_nobody_shows_nothing(scripted):
     with registry() as asked:
         asked.document(reference(scripted))
     (seen,) = scripted.log

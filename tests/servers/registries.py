@@ -325,6 +325,7 @@ def _serve(script: Scripted, name: str) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 2  # of a connection that is kept
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
