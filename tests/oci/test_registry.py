@@ -445,12 +445,15 @@ def test_a_mirror_that_fails_is_passed_over(scripted, mirrored, fault):
     mirror, files = mirrored
     digest = scripted.store.image([LAYER_BYTES, b"small"], "1")["digest"]
     warned = []
+    scripted.basic = True
     if fault == "wrong":
         mirror.store = Store(manifests={digest: (MANIFEST, b'{"schemaVersion": 2}')})
     elif fault == "gone":
         mirror.stop()
+    elif fault == "denied":
+        mirror.basic = True  # it asks for what is the registry's
     else:
-        mirror.status["/" + digest] = {"missing": 404, "denied": 401, "trouble": 503}[fault]
+        mirror.status["/" + digest] = {"missing": 404, "trouble": 503}[fault]
     with Registry(keychain=ME, files=files, warn=warned.append) as asked:
         image = asked.document(reference(scripted, f"team/app@{digest}"))
     assert (image.host, image.descriptor.size) == (scripted.host, len(scripted.store.manifests["1"][1]))
