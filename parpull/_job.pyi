@@ -33,6 +33,7 @@ class JobHandle:
         first_start: int = 0,
         steal: bool = True,
         hedge: bool = True,
+        renews: bool = False,
         direct: bool = True,
         start: int = 0,
         limit_rate: float = 0.0,

@@ -17,7 +17,7 @@ from .files import FileSink
 from .memory import BufferSink, DescriptorSink, MemorySink, buffer_of
 from .options import Options
 from .reader import BUFFER, WINDOW, Reader
-from .sources import resolve
+from .sources import Source, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +48,16 @@ class Client:
         self._engine = Engine(self.options.limit, self.options.host_connections)
 
     def submit(
-        self, url: str, into: Into = None, *, start: int = 0, stop: int | None = None, **options: Unpack[OptionFields]
+        self,
+        url: str | Source,
+        into: Into = None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        **options: Unpack[OptionFields],
     ) -> Download:
-        """Begin to fetch bytes [start, stop) of an object; return at once.
+        """Begin to fetch bytes [start, stop) of an object; return at once, or when the
+        source given as `url` has made its request.
 
         into: None (memory), a path, a writable C-contiguous buffer, anything with
         `__array_interface__`, a CPU torch tensor, `allocate(size) -> buffer`, or the
@@ -59,7 +66,8 @@ class Client:
         UnknownScheme, TargetExists, SinkError, BufferError, TypeError."""
         chosen = self._chosen(options)
         span = _span(start, stop)
-        return self._submit(url, _sink(into, chosen, url if span == (0, None) else None), chosen, [span])
+        name = url.url if isinstance(url, Source) else url
+        return self._submit(url, _sink(into, chosen, name if span == (0, None) else None), chosen, [span])
 
     def _chosen(self, options: OptionFields) -> Options:
         """The Client's options with these changes."""
@@ -73,11 +81,19 @@ class Client:
             )
         return chosen
 
-    def _submit(self, url: str, sink: Sink, options: Options, spans: list[tuple[int, int | None]]) -> Download:
+    def _submit(self, url: str | Source, sink: Sink, options: Options, spans: list[tuple[int, int | None]]) -> Download:
+        if isinstance(url, Source):
+            return Download(self._engine, url.url, url.resolve(options), sink, options, spans, source=url).start()
         return Download(self._engine, url, resolve(url, options), sink, options, spans).start()
 
     def fetch(
-        self, url: str, into: Into = None, *, start: int = 0, stop: int | None = None, **options: Unpack[OptionFields]
+        self,
+        url: str | Source,
+        into: Into = None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        **options: Unpack[OptionFields],
     ) -> Blob:
         """Fetch bytes [start, stop) of an object and wait; see submit()."""
         with self.submit(url, into, start=start, stop=stop, **options) as download:

@@ -32,7 +32,7 @@ from .future import Future, Progress
 from .memory import MemorySink
 from .reader import BUFFER, FrontReader, Reader
 from .settings import ca_file, proxied, settings_of
-from .sources import Request, Target, absolute, follow, resolve, target_of
+from .sources import Request, Source, Target, absolute, follow, resolve, target_of
 from .spans import size_of
 
 TYPE_CHECKING = False
@@ -73,9 +73,10 @@ class Download(Future):
         *,
         first_part: int = FIRST_PART,
         known: tuple[Request, Target] | None = None,
+        source: Source | None = None,
     ) -> None:
-        """`known`: the resolved request and the target, from an earlier transfer of the
-        same object; then parts are asked for at once."""
+        """`source`: makes the request anew when it is refused. `known`: the resolved request
+        and the target, from an earlier transfer; then parts are asked for at once."""
         super().__init__(redact(url))
         self.target: Target | None = None
         self._engine = engine
@@ -83,6 +84,7 @@ class Download(Future):
         self._sink = sink
         self._spans = spans
         self._first = self._request = request
+        self._source = source
         self._generation = 0
         self._checksum = parse_checksum(options.checksum) if options.checksum else None
         self._follower: Follower | None = None
@@ -124,6 +126,7 @@ class Download(Future):
             first_start=first_start,
             steal=options.steal,
             hedge=options.hedge,
+            renews=source is not None,
             start=engine.learned(request.origin) or options.start if options.start else 0,
             limit_rate=float(options.limit_rate or 0),
             trace=options.trace,
@@ -280,8 +283,22 @@ class Download(Future):
     def _on_stale(self, event: dict[str, Any]) -> None:
         self._generation += 1
         self._tell(Refreshed(self.url, status=event["status"], generation=self._generation))
-        self._set_request(self._first)
-        self._engine.answer_request(self.handle)
+        if self._source is None:
+            self._set_request(self._first)
+            self._engine.answer_request(self.handle)
+        else:
+            threading.Thread(target=self._renew, args=(self._source,), name="parpull-renew", daemon=True).start()
+
+    def _renew(self, source: Source) -> None:
+        """On a thread of its own: the source may have to ask for a token, and the notifier
+        has other transfers to look after. When the transfer has ended meanwhile, nobody listens."""
+        try:
+            self._first = source.resolve(self._options, refused=self._request)
+            self._set_request(self._first)
+            self._engine.answer_request(self.handle)
+        except BaseException as error:
+            if not self._ended:
+                self._abort(error)
 
     def _on_headers(self, event: dict[str, Any]) -> None:
         ranges = event["status"] == 206

@@ -148,6 +148,7 @@ cdef struct Job:
     int64_t first_start     # where the first request begins, offset of the target
     bint steal
     bint hedge              # ask anew for what a connection is far too slow with
+    bint renews             # its source may make a request anew that has never worked; once
     bint auto_              # the number of connections is found by the controller
     int start               # its first number
     double limit_rate       # bytes per second, 0: unlimited

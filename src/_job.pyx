@@ -185,13 +185,14 @@ cdef class JobHandle:
 
     `settings`: (option number, SETTING_* kind, value) each; `spans`: the object's
     (start, stop) ranges in target order, stop None for its end; `direct`: no proxy;
+    `renews`: STALE is told also of a first request that is refused, once;
     `start`: connections to begin with, where the reactor finds their number (0: `limit`
     from the beginning); `limit_rate`: bytes per second, 0 for no limit."""
 
     def __cinit__(self, int64_t id, *, settings=(), spans=((0, None),), int limit=8, int retries=10,
                   double retry_for=600.0, double stall_timeout=30.0,
                   int64_t part_size=0, int64_t first_part=4 << 20, int64_t first_start=0, bint steal=True,
-                  bint hedge=True, bint direct=True, int start=0, double limit_rate=0.0, bint trace=False):
+                  bint hedge=True, bint renews=False, bint direct=True, int start=0, double limit_rate=0.0, bint trace=False):
         cdef int i
         cdef int64_t at = 0
         atomic_add(&handles, 1)
@@ -206,6 +207,7 @@ cdef class JobHandle:
         self.job.first_start = first_start
         self.job.steal = steal
         self.job.hedge = hedge
+        self.job.renews = renews
         self.job.auto_ = start > 0
         self.job.start = start
         self.job.limit_rate = limit_rate

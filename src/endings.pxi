@@ -254,6 +254,11 @@ cdef bint act(Core* core, Transfer* transfer) noexcept nogil:
             job.state = ASKED
             return post(core, job, STALE, &cause, NULL)
         return True
+    if verdict.kind == EXPIRED and job.renews and job.state == RESOLVING:
+        # Who waited long for a connection may hold a token that has run out by then.
+        job.renews = False
+        job.state = ASKED
+        return post(core, job, STALE, &cause, NULL)
     if verdict.kind == PLAIN:
         job.plain = True
         return True

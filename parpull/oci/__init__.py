@@ -7,6 +7,12 @@ bring their layers.
     platforms   PURE: which of an index's images a machine can run
     manifest    PURE: index, manifest, config: bytes -> typed, limited, checked
     challenge   PURE: what a 401 asks for, and the token that answers it
+    hosts       where an image may be had: mirrors, as containerd's and podman's files say
+    answers     PURE: what a registry's answers say of limits, and why it refuses
+    wire        small requests
+    tokens      what a registry is shown, and for how long that holds
+    doors       one host, how it is spoken to, and its blobs as sources for a Client
+    registry    a reference -> its manifest and config, proven
     plan        PURE: which layers to memory, which to disk, in which order, how fast
     translate   PURE: an image in Docker's format, said in OCI's
     inflate     one layer along its front: its tar into a pipe, and both digests
@@ -21,7 +27,16 @@ Third floor: a use of the API.
 
 from __future__ import annotations
 
-from .errors import BadLayer, BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from .errors import BadLayer, BadManifest, BadReference, ImageError, RateLimited, UnknownPlatform, UnsafeLayer
 from .reference import Reference
 
-__all__ = ["BadLayer", "BadManifest", "BadReference", "ImageError", "Reference", "UnknownPlatform", "UnsafeLayer"]
+__all__ = [
+    "BadLayer",
+    "BadManifest",
+    "BadReference",
+    "ImageError",
+    "RateLimited",
+    "Reference",
+    "UnknownPlatform",
+    "UnsafeLayer",
+]

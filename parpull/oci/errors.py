@@ -7,15 +7,29 @@
     ├── BadLayer                      reason, digest
     └── UnsafeLayer                   reason, digest, name
 
+and RateLimited (BadStatus)           status, retry_after, quota
+
 Bytes that are not what their digest or size says are the tree's own ChecksumMismatch
 and SizeMismatch. A reference is shown without what might be a password.
 """
 
 from __future__ import annotations
 
-from ..errors import ParpullError
+from ..errors import BadStatus, ParpullError
 
-__all__ = ["BadLayer", "BadManifest", "BadReference", "ImageError", "UnknownPlatform", "UnsafeLayer"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .answers import Quota
+
+__all__ = [
+    "BadLayer",
+    "BadManifest",
+    "BadReference",
+    "ImageError",
+    "RateLimited",
+    "UnknownPlatform",
+    "UnsafeLayer",
+]
 
 
 class ImageError(ParpullError):
@@ -58,3 +72,11 @@ class UnsafeLayer(ImageError):
     reason: str
     digest: str | None = None
     name: str | None = None
+
+
+class RateLimited(BadStatus):
+    """The registry gives no more for now. `retry_after`: seconds until it does, None if it
+    does not say; `quota`: what it counts, if it says so."""
+
+    retry_after: float | None = None
+    quota: Quota | None = None

@@ -47,10 +47,10 @@ class Keychain:
         self._given = given
         self._environ = os.environ if environ is None else environ
 
-    def find(self, reference: Reference) -> Credentials | None:
+    def find(self, reference: Reference, *, mirror: bool = False) -> Credentials | None:
         """Credentials for an image, or None. Raises BadOption where a file can't be understood or
-        its helper fails: silence would become a 401."""
-        if self._given is not None:
+        its helper fails: silence would become a 401. A `mirror` is not who the given ones are for."""
+        if self._given is not None and not mirror:
             return self._given
         for path in self._files():
             found = _from_file(path, reference)

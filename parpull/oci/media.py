@@ -74,12 +74,12 @@ def layering_of(media_type: str) -> Layering | None:
 def sniff(head: bytes) -> str | None:
     """What the first HEAD bytes are: none (a bare tar), gzip or zstd; bzip2, xz, lz4 or zip, which
     layers may not be; None where nothing can be told."""
+    if _is_tar(head):  # first: the name of its first file may begin as another format does
+        return "none"
     if head.startswith(GZIP):
         return "gzip"
     if head.startswith(ZSTD) or (head[1:4] == SKIPPABLE and 0x50 <= head[0] <= 0x5F):
         return "zstd"
-    if _is_tar(head):  # first: the name of its first file may begin as another format does
-        return "none"
     return next((name for magic, name in OTHERS.items() if head.startswith(magic)), None)
 
 

@@ -5,7 +5,7 @@ scheme needs it. The engine knows only requests; credentials and redirects are
 decided here. First floor: imports errors and options.
 """
 
-from .request import Request, absolute, follow, origin_of, resolve
+from .request import Request, Source, absolute, follow, origin_of, resolve
 from .target import Target, target_of
 
-__all__ = ["Request", "Target", "absolute", "follow", "origin_of", "resolve", "target_of"]
+__all__ = ["Request", "Source", "Target", "absolute", "follow", "origin_of", "resolve", "target_of"]

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..options import Options
 
-__all__ = ["Request", "absolute", "follow", "origin_of", "resolve"]
+__all__ = ["Request", "Source", "absolute", "follow", "origin_of", "resolve"]
 
 SCHEMES = ("http", "https")
 PORTS = {"http": 80, "https": 443}
@@ -68,6 +68,19 @@ class Request:
 
     def __repr__(self) -> str:
         return f"Request({redact(self.url)!r}, hops={self.hops})"
+
+
+class Source:
+    """What may be given to a Client instead of a URL: an object whose request is not a
+    matter of its URL alone, because a token comes along that does not last."""
+
+    url: str
+
+    def resolve(self, options: Options, refused: Request | None = None) -> Request:
+        """The request to begin with. May ask the network: it is called on the caller's
+        thread; and on a thread of its own with the request that was `refused`, which is
+        private unless it was the end of a redirect. An error ends the transfer."""
+        raise NotImplementedError
 
 
 def origin_of(url: str) -> Origin:

@@ -6,8 +6,17 @@ import pickle
 
 import pytest
 
-from parpull.errors import ParpullError
-from parpull.oci import BadLayer, BadManifest, BadReference, ImageError, UnknownPlatform, UnsafeLayer
+from parpull.errors import BadStatus, ParpullError
+from parpull.oci import (
+    BadLayer,
+    BadManifest,
+    BadReference,
+    ImageError,
+    RateLimited,
+    UnknownPlatform,
+    UnsafeLayer,
+)
+from parpull.oci.answers import Quota
 
 CASES = [
     (BadReference, {"reference": "A"}, ValueError),
@@ -15,6 +24,7 @@ CASES = [
     (UnknownPlatform, {"wanted": "linux/arm", "available": ("linux/amd64",)}, LookupError),
     (BadLayer, {"reason": "x", "digest": "sha256:0"}, ImageError),
     (UnsafeLayer, {"reason": "x", "digest": "sha256:0", "name": "../x"}, ImageError),
+    (RateLimited, {"status": 429, "retry_after": 60.0, "quota": Quota(100, 0, 21600)}, BadStatus),
 ]
 
 
