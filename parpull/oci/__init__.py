@@ -8,6 +8,8 @@ bring their layers.
     manifest    PURE: index, manifest, config: bytes -> typed, limited, checked
     challenge   PURE: what a 401 asks for, and the token that answers it
     plan        PURE: which layers to memory, which to disk, in which order, how fast
+    quarantine  a private folder and a confined process, where unproven layers become files
+    untar       that process; the work is done by src/_untar.pyx
     errors      what can be wrong with all that
 
 Third floor: a use of the API.
