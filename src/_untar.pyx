@@ -25,7 +25,7 @@ from parpull._tar cimport (
 
 import os
 
-from parpull._tar import FLAWS
+from parpull._tar import FLAWS as _FLAWS
 
 cdef extern from "confine.h" nogil:
     int open_below(int root, const char* path, int flags)
@@ -257,6 +257,12 @@ cdef class _Stream:
 
     # ----------------------------------------------------------------- sparse
 
+    cdef int64_t decimal(self, bytes text) except -1:
+        cdef int64_t number
+        if not tar_decimal(PyBytes_AsString(text), len(text), &number):
+            raise self.unsafe("a number of its extended header is none")
+        return number
+
     cdef int old_sparse(self) except -1:
         """Old GNU: four extents in the header, 21 in each of the blocks that follow."""
         cdef int64_t pairs[42]
@@ -274,7 +280,7 @@ cdef class _Stream:
             extended = self.data[self.at + 504] != 0
             if len(self.sparse) > EXTENTS:
                 break
-        raise self.unsafe(FLAWS[4])
+        raise self.unsafe(_FLAWS[4])
 
     cdef int64_t holes(self, int64_t size) except -2:
         """Fill `sparse` from the extended header; the bytes of the map before the content, or
@@ -287,16 +293,16 @@ cdef class _Stream:
             lines, rest, wanted = [], b"", 1
             while len(lines) < wanted:
                 if taken + BLOCK > min(size, <int64_t>EXTENDED * 16):
-                    raise self.unsafe(FLAWS[4])
+                    raise self.unsafe(_FLAWS[4])
                 *whole, rest = (rest + self.take(BLOCK)).split(b"\n")
                 taken += BLOCK
                 if not lines and whole:
                     wanted = 1 + 2 * self.decimal(whole[0])
                     if wanted > 2 * EXTENTS:
-                        raise self.unsafe(FLAWS[4])
+                        raise self.unsafe(_FLAWS[4])
                 lines += whole
                 if len(rest) > BLOCK:
-                    raise self.unsafe(FLAWS[4])
+                    raise self.unsafe(_FLAWS[4])
             numbers = lines[1:wanted]
             real = pax.get(b"GNU.sparse.realsize", b"")
         elif b"GNU.sparse.map" in pax or b"GNU.sparse.size" in pax:
@@ -305,7 +311,7 @@ cdef class _Stream:
         else:
             return -1
         if len(numbers) % 2:
-            raise self.unsafe(FLAWS[4])
+            raise self.unsafe(_FLAWS[4])
         numbers = [self.decimal(text) for text in numbers]
         self.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
         self.head.real = self.decimal(real)
@@ -316,14 +322,14 @@ cdef class _Stream:
         cdef int64_t at = 0, total = 0, offset, length
         for offset, length in self.sparse:
             if offset < at or length < 0 or length > self.head.real - offset or length > size - total:
-                raise self.unsafe(FLAWS[4])
+                raise self.unsafe(_FLAWS[4])
             at = offset + length
             total += length
             if length and lseek(fd, offset, 0) < 0:
                 raise self.failed()
             self.copy(fd, length)
         if total != size:
-            raise self.unsafe(FLAWS[4])
+            raise self.unsafe(_FLAWS[4])
         if ftruncate(fd, self.head.real) < 0:
             raise self.failed("it is larger than any file")
         return 0
@@ -368,7 +374,7 @@ cdef class Untar(_Tree):
         cdef char kind = self.head.kind
         cdef int64_t size, left
         if flaw:
-            raise self.unsafe(FLAWS[flaw])
+            raise self.unsafe(_FLAWS[flaw])
         self.count()
         if kind == c'S':
             self.old_sparse()
@@ -423,12 +429,6 @@ cdef class Untar(_Tree):
         if extents:
             self.pax[b"GNU.sparse.map"] = b",".join(extents)
         return 0
-
-    cdef int64_t decimal(self, bytes text) except -1:
-        cdef int64_t number
-        if not tar_decimal(PyBytes_AsString(text), len(text), &number):
-            raise self.unsafe("a number of its extended header is none")
-        return number
 
     cdef int numbers(self, dict pax) except -1:
         """Size, owner, time: those of the extended header instead, where there are any."""

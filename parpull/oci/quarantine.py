@@ -30,9 +30,10 @@ from .errors import ImageError, UnsafeLayer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer
     from types import TracebackType
     from typing import Literal, Self
+
+    from _typeshed import ReadableBuffer
 
     Style = Literal["overlay", "plain"]
     Owners = Literal["keep", "ignore", "record"]
@@ -174,7 +175,7 @@ class Unpacking:
                 except OSError:  # the user's pipes have had their share: it works, slower
                     pass
             # Not -I: the package may be found by PYTHONPATH. The working folder is not searched.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", "-m", "parpull.oci.untar", str(root), options],
                 stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(root,), cwd="/",
                 start_new_session=True,
@@ -187,7 +188,7 @@ class Unpacking:
             if reading >= 0:
                 os.close(reading)
 
-    def write(self, data: Buffer) -> None:
+    def write(self, data: ReadableBuffer) -> None:
         """The next bytes of the tar; waits until all of them are on their way. When the process has
         ended already, raises what `result` raises."""
         left = memoryview(data).cast("B")

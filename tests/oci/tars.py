@@ -68,10 +68,12 @@ def tree(root, *, owners=True):
                 with open(path, "rb") as file:
                     content = file.read()
                 if st.st_nlink > 1:
-                    groups.setdefault(st.st_ino, []).append(path[len(root):])
+                    groups.setdefault(st.st_ino, []).append(path[len(root) :])
             elif stat.S_ISLNK(st.st_mode):
                 content = os.readlink(path)
-            xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+            xattrs = {
+                key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)
+            }
             owner = (st.st_uid, st.st_gid) if owners else ()
             found[path[len(root) :]] = (stat.filemode(st.st_mode), owner, st.st_mtime_ns, st.st_rdev, content, xattrs)
     return found, sorted(map(sorted, groups.values()))

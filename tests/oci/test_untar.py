@@ -14,7 +14,7 @@ import pytest
 
 from parpull.oci import UnsafeLayer
 from parpull.oci.quarantine import Limits, Quarantine
-from tests.oci.tars import block, end, member, pax, padded, tree
+from tests.oci.tars import block, end, member, padded, pax, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="images are unpacked on Linux")
 ROOT = os.geteuid() == 0
@@ -68,10 +68,10 @@ def original(tmp_path):
     (top / "new\nline").write_bytes(b"n")
     (top / b"\xff\xfe".decode("utf-8", "surrogateescape")).write_bytes(b"not UTF-8")
     with open(top / "sparse", "wb") as file:
-        for at in (1 << 20, 5 << 20, 100 << 20):
+        for at in (1 << 20, 5 << 20, 9 << 20):
             file.seek(at)
             file.write(b"island" * 1000)
-        file.truncate(200 << 20)
+        file.truncate(12 << 20)
     with open(top / "many islands", "wb") as file:
         for at in range(0, 4 << 20, 64 << 10):
             file.seek(at + 32768)
@@ -102,9 +102,9 @@ FORMATS = ["--format=gnu", "--format=posix", "--format=gnu --sparse", *(
 def test_as_gnu_tar_extracts_it(quarantine, original, tmp_path, flags, style):
     if shutil.which("tar") is None or b"GNU" not in subprocess.run(["tar", "--version"], capture_output=True).stdout:
         pytest.skip("no GNU tar here")
-    command = ["tar", "-C", original, "--xattrs", *flags.split(), "-c", "."]
+    command = ["tar", "-C", original, *flags.split(), "-c", "."]
     if "posix" in flags:
-        command.insert(4, "--pax-option=delete=atime,delete=ctime")
+        command[3:3] = ["--xattrs", "--pax-option=delete=atime,delete=ctime"]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -177,7 +177,11 @@ def test_devices(quarantine):
 
 def test_what_replaces_what(quarantine):
     """File, folder and symlink, each by each; the last one holds, and nothing is written through."""
-    shapes = {"file": member(b"n", b"new"), "folder": member(b"n", kind=b"5"), "link": member(b"n", kind=b"2", link=b"t")}
+    shapes = {
+        "file": member(b"n", b"new"),
+        "folder": member(b"n", kind=b"5"),
+        "link": member(b"n", kind=b"2", link=b"t"),
+    }
     for first in shapes.values():
         for name, second in shapes.items():
             unpack(quarantine, member(b"t", b"target") + first + end)
@@ -211,7 +215,8 @@ def test_a_hard_link_to_itself_to_a_symlink_and_to_a_layer_below(quarantine):
 
 
 BELOW = (member(b"keep", b"1") + member(b"d", kind=b"5", mode=0o750, mtime=1000) + member(b"d/old", b"1")
-         + member(b"d/sub", kind=b"5") + member(b"d/sub/old", b"1") + member(b"e", kind=b"5") + member(b"e/old", b"1") + end)  # fmt: skip
+         + member(b"d/sub", kind=b"5")
+         + member(b"d/sub/old", b"1") + member(b"e", kind=b"5") + member(b"e/old", b"1") + end)  # fmt: skip
 
 
 def names(quarantine):
@@ -308,7 +313,7 @@ HOSTILE = {
     "cut in content": (block(size=600) + bytes(512), "cut off"),
     "cut in padding": (block(size=600) + bytes(600), "cut off"),
     "cut in pax": (block(kind=b"x", size=600) + bytes(100), "cut off"),
-    "pax bomb": (block(kind=b"x", size=1 << 40), "longer"),
+    "pax bomb": (block(kind=b"x", size=b"\x80" + (1 << 40).to_bytes(11, "big")), "longer"),
     "global pax bomb": (block(kind=b"g", size=1 << 30), "longer"),
     "name bomb": (block(kind=b"L", size=1 << 30), "longer"),
     "pax length": (member(kind=b"x", data=b"999 path=x\n"), "malformed"),
@@ -319,7 +324,7 @@ HOSTILE = {
     "pax time": (pax((b"mtime", b"NaN")) + member(), "number"),
     "no kind": (member(kind=b"Z"), "kind"),
     "volumes": (member(kind=b"M"), "kind"),
-    "sparse overlap": (pax((b"GNU.sparse.map", b"0,10,5,10"), (b"GNU.sparse.size", b"99")) + member(data=b"x" * 20), "map"),
+    "sparse overlap": (pax((b"GNU.sparse.map", b"0,10,5,10"), (b"GNU.sparse.size", b"99")) + member(data=b"x" * 20), "map"),  # noqa: E501
     "sparse outside": (pax((b"GNU.sparse.map", b"90,10"), (b"GNU.sparse.size", b"95")) + member(data=b"x" * 10), "map"),
     "sparse odd": (pax((b"GNU.sparse.map", b"90,10,3"), (b"GNU.sparse.size", b"95")) + member(data=b"x" * 10), "map"),
     "sparse short": (pax((b"GNU.sparse.map", b"0,5"), (b"GNU.sparse.size", b"95")) + member(data=b"x" * 10), "map"),
@@ -343,7 +348,7 @@ def test_hostile(quarantine, tmp_path, case, style):
     data, why = HOSTILE[case]
     (tmp_path / "outside").mkdir()
     error = refused(quarantine, data if "cut" in case else data + end, style=style)
-    assert why in error.reason.lower()
+    assert why.lower() in error.reason.lower()
     assert not os.listdir(tmp_path / "outside")
     assert sorted(os.listdir(tmp_path)) == sorted(["outside", os.path.basename(os.path.dirname(quarantine.tree))])
     quarantine.remove()
@@ -361,7 +366,7 @@ def test_limits(quarantine):
     assert "1000 members" in refused(quarantine, many + end, limits=Limits(entries=1000)).reason
     assert "1000 members" in refused(quarantine, member(b"same") * 1001, limits=Limits(entries=1000)).reason
     assert "1000 members" in refused(quarantine, pax() * 1001, limits=Limits(entries=1000)).reason
-    deep = b"".join(pax((b"path", b"%d" % n + b"/d" * 600 + b"/f")) + member() for n in range(3))
+    deep = b"".join(pax((b"path", b"deep%d" % n + b"/d" * 600 + b"/f")) + member() for n in range(3))
     assert "1000 members" in refused(quarantine, deep, limits=Limits(entries=1000)).reason, "folders count"
     assert "100000 bytes" in refused(quarantine, member(b"f", bytes(200000)), limits=Limits(bytes=100000)).reason
     assert "100000 bytes" in refused(quarantine, end + bytes(200000), limits=Limits(bytes=100000)).reason
