@@ -4,7 +4,7 @@ cdef enum: BLOCK = 512
 
 # What a member is, by its header alone. Numbers are in bytes and seconds.
 cdef struct Head:
-    char kind               # the type flag; NUL is told as '0'
+    char kind               # the type flag; NUL: a file, or a folder whose name ends in a slash
     int64_t mode
     int64_t uid
     int64_t gid

@@ -81,7 +81,7 @@ cdef int tar_head(const char* block, Head* head) noexcept nogil:
     memset(head, 0, sizeof(Head))
     if not summed(block):
         return 1
-    head.kind = block[156] if block[156] else c'0'
+    head.kind = block[156]
     if not (tar_number(block + 100, 8, &head.mode) and tar_number(block + 108, 8, &head.uid)
             and tar_number(block + 116, 8, &head.gid) and tar_number(block + 124, 12, &head.size)
             and tar_number(block + 136, 12, &head.mtime)):
@@ -104,9 +104,6 @@ cdef int tar_head(const char* block, Head* head) noexcept nogil:
     m = upto(block + 157, 100)
     memcpy(head.link, block + 157, m)
     head.link[m] = 0
-    # Before POSIX, a folder was a file whose name ends in a slash.
-    if head.kind == c'0' and m == 0 and head.name[0] and head.name[upto(head.name, 259) - 1] == c'/':
-        head.kind = c'5'
     if head.kind == c'S':
         if not gnu or not tar_number(block + 483, 12, &head.real) or head.real < 0:
             return 4

@@ -399,6 +399,8 @@ cdef class Untar(_Tree):
         size = self.head.size
         if kind in (c'1', c'2', c'3', c'4', c'5', c'6'):
             size = 0                # has no content, whatever it says: as Go's reader has it
+        elif kind == 0:             # by its whole name: a header's may be cut behind a slash
+            kind = c'D' if path.endswith(b"/") else c'0'
         left = padding(size)
         if kind == c'V' or self.place(path, kind, size, link):
             self.copy(-1, size)

@@ -262,12 +262,20 @@ def test_headers_of_old(quarantine):
     base = b"\x80" + (0).to_bytes(3, "big") + (3_000_000_000).to_bytes(8, "big")
     before = b"\xff" * 8 + (-5).to_bytes(4, "big", signed=True)
     data = block(b"\xe4" * 100, mode=0o600, magic=bytes(8), checksum=b"%06o\0 " % signed)
-    data += member(b"folder/", magic=bytes(8), mode=0o700) + member(b"big", mtime=base) + member(b"old", mtime=before)
+    data += member(b"folder/", kind=b"\0", magic=bytes(8), mode=0o700) + member(b"big", mtime=base) + member(b"old", mtime=before)
     unpack(quarantine, data)
     assert stat.S_ISDIR(look(quarantine, "folder").st_mode)
     assert look(quarantine, "big").st_mtime == 3_000_000_000
     assert look(quarantine, "old").st_mtime == -5
     assert os.path.lexists(os.path.join(os.fsencode(quarantine.tree), b"\xe4" * 100))
+
+
+def test_a_long_name_that_is_cut_behind_a_slash(quarantine):
+    """Where its header's hundred bytes end says nothing of what it is."""
+    name = b"d" * 99 + b"/file"
+    for number, long in enumerate([pax((b"path", name + b"0")), member(b"L", name + b"1\0", kind=b"L")]):
+        unpack(quarantine, long + member(name[:100], b"data" * 200, kind=b"\0") + member(b"after") + end)
+        assert text(quarantine, os.fsdecode(name) + str(number)) == b"data" * 200
 
 
 def test_an_empty_tar_and_what_follows_the_end(quarantine):
