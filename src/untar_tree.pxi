@@ -22,10 +22,10 @@ cdef class _Tree(_Stream):
         if not whole:
             if kind != c'5':
                 raise self.unsafe("it would be the root itself, and is no folder")
-            self.folder(b"", True)
+            self.folder(b"")
             self.furnish(self.root, b"")
             return False
-        self.folder(folder, True)
+        self.folder(folder)
         if kind == c'0' or kind == c'7' or kind == c'S':
             self.file(base, size)
         elif kind == c'5' or kind == c'D':
@@ -47,12 +47,12 @@ cdef class _Tree(_Stream):
 
     # ---------------------------------------------------------------- folders
 
-    cdef bint folder(self, bytes path, bint make) except -1:
-        """Make `path` the folder that members are made in; False: not there, and not to be made."""
+    cdef int folder(self, bytes path) except -1:
+        """Make `path` the folder that members are made in, also if it is not there yet."""
         cdef stat_t st
         cdef int fd
         if self.folder_fd >= 0 and not self.stale and path == self.folder_path:
-            return True
+            return 0
         if self.folder_fd >= 0:
             close(self.folder_fd)
             self.folder_fd = -1
@@ -61,8 +61,6 @@ cdef class _Tree(_Stream):
             self.unlock(path)
             fd = open_below(self.root, path or b".", O_PATH | O_DIRECTORY | O_CLOEXEC)
         if fd < 0:
-            if not make and errno in (ENOENT, ENOTDIR):
-                return False
             if errno != ENOENT and errno != ENOTDIR:
                 raise self.failed("its folder is a loop, or its name too long")
             fd = self.make_folders(path)
@@ -75,7 +73,7 @@ cdef class _Tree(_Stream):
         # What lies below keeps its time, though something is made in it.
         if not self.overlay and st.st_ino not in self.folders and st.st_ino not in self.implied:
             self.folders[st.st_ino] = (path, st.st_mode & 0o7777, st.st_mtim.tv_sec, st.st_mtim.tv_nsec)
-        return True
+        return 0
 
     cdef int make_folders(self, bytes path) except -1:
         """The folders that a name implies and no member describes; the last one's descriptor."""
@@ -150,7 +148,7 @@ cdef class _Tree(_Stream):
     # ---------------------------------------------------------------- members
 
     cdef int clear_way(self, bytes base, bint folder=False) except -1:
-        """Remove what has the name, unless both are folders: 1 then, 2 if it was a whiteout, else 0."""
+        """Remove what has the name, unless both are folders: 1 then, else 2."""
         cdef stat_t st
         if errno != EEXIST:
             raise self.failed()
@@ -160,7 +158,7 @@ cdef class _Tree(_Stream):
             return 1
         self.remove(self.folder_fd, base, False)
         self.stale = self.stale or S_ISDIR(st.st_mode) or S_ISLNK(st.st_mode)
-        return 2 if S_ISCHR(st.st_mode) and st.st_rdev == 0 and self.overlay else 0
+        return 2
 
     cdef int file(self, bytes base, int64_t size) except -1:
         cdef int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
@@ -203,7 +201,7 @@ cdef class _Tree(_Stream):
         if fd < 0:
             raise self.failed()
         try:
-            if way == 2:
+            if way == 2 and self.overlay:   # what was in its place hid what lies below
                 self.set_opaque(fd)
             self.furnish(fd, whole)
         finally:
@@ -334,8 +332,7 @@ cdef class _Tree(_Stream):
         hidden = base[len(MARK):]
         if hidden in (b"", b".", b".."):
             raise self.unsafe("it is a whiteout of nothing")
-        if not self.folder(folder, self.overlay):
-            return True
+        self.folder(folder)
         if not self.overlay:
             self.hide(hidden)
         elif mknodat(self.folder_fd, hidden, S_IFCHR, 0) < 0:
@@ -357,8 +354,7 @@ cdef class _Tree(_Stream):
 
     cdef int opaque_folder(self, bytes folder) except -1:
         cdef int fd
-        if not self.folder(folder, self.overlay):
-            return 0
+        self.folder(folder)
         fd = openat(self.folder_fd, b".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if fd < 0:
             raise self.failed()

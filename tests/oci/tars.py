@@ -62,7 +62,10 @@ def tree(root, *, owners=True):
     for folder, folders, files in os.walk(root):
         for name in [b".", *folders, *files] if folder == root else folders + files:
             path = os.path.join(folder, name)
-            st = os.lstat(path)
+            try:
+                st = os.lstat(path)
+            except FileNotFoundError:  # a whiteout of nothing: overlayfs lists it, and has it not
+                continue
             content = b""
             if stat.S_ISREG(st.st_mode):
                 with open(path, "rb") as file:

@@ -9,12 +9,18 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from parpull.oci import UnsafeLayer
 from parpull.oci.quarantine import Limits, Quarantine
 from tests.oci.tars import block, end, member, padded, pax, tree
+
+if sys.platform == "linux":
+    from parpull._untar import Unsafe, Untar
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="images are unpacked on Linux")
 ROOT = os.geteuid() == 0
@@ -230,7 +236,7 @@ def test_plain_whiteouts(quarantine, early):
     marks = member(b"d/.wh..wh..opq") + member(b".wh.e") + member(b".wh.absent") + member(b"no/where/.wh.x")
     brought = member(b"d/sub/new", b"2") + member(b"d/new", b"2") + member(b"e", kind=b"5") + member(b"e/new", b"2")
     unpack(quarantine, (marks + brought if early else brought + marks) + end)
-    assert names(quarantine) == ["d", "d/new", "d/sub", "d/sub/new", "e", "e/new", "keep"]
+    assert names(quarantine) == ["d", "d/new", "d/sub", "d/sub/new", "e", "e/new", "keep", "no", "no/where"]
 
 
 def test_what_lies_below_keeps_mode_and_time(quarantine):
@@ -255,6 +261,63 @@ def test_overlay_whiteouts(quarantine, early):
     assert sorted(done.implied) == ["a", "a/b", "d"]
 
 
+NAMES = [b"a", b"b", b"a/c", b"a/c/d", b"b/e"]
+MARKS = [b".wh.a", b".wh.b", b"a/.wh.c", b"a/c/.wh.d", b"a/.wh..wh..opq", b"b/.wh..wh..opq", b"a/c/.wh..wh..opq"]
+MEMBERS = st.one_of(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from([b"0", b"5"])), st.tuples(st.sampled_from(MARKS), st.just(b"0")),
+    st.tuples(st.just(b"link"), st.sampled_from([b"0", b"2", b"5"])),
+)  # fmt: skip
+
+
+def inside(root, data, *, overlay):
+    """As the process does it, but in this one."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        folder = os.open(root, os.O_RDONLY)
+        options = {"private": False, "owners": "keep", "devices": "make", "entries": 1000, "size": 1 << 30}
+        try:
+            Untar(file.fileno(), folder, overlay=overlay, **options).run()
+        finally:
+            os.close(folder)
+
+
+@as_root
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(MEMBERS, max_size=7), st.lists(MEMBERS, max_size=7))
+def test_the_kernel_makes_of_an_overlay_what_plain_is(tmp_path, first, second):
+    """The oracle is overlayfs: lower and upper, merged, are the layers over each other. But for marks
+    below what is marked itself: whether that folder was ever there, is nowhere said."""
+    marks = {name: name.replace(b"/.wh..wh..opq", b"").replace(b".wh.", b"") for name, _ in second if b".wh." in name}
+    assume(not any(one != two and (marks[one] + b"/").startswith(marks[two] + b"/") for one in marks for two in marks))
+
+    def layer(number, members):
+        contents = [
+            (name, b"%d %d" % (number, at) if kind == b"0" else b"", kind) for at, (name, kind) in enumerate(members)
+        ]
+        return b"".join(member(name, data, kind=kind, link=b"a") for name, data, kind in contents) + end
+
+    with tempfile.TemporaryDirectory(dir=tmp_path) as box:
+        lower, upper, work, merged, plain = (os.path.join(box, name) for name in ("l", "u", "w", "m", "p"))
+        for path in (lower, upper, work, merged, plain):
+            os.mkdir(path)
+        try:
+            for root in (lower, plain):
+                inside(root, layer(1, first), overlay=False)
+            inside(plain, layer(2, second), overlay=False)
+            inside(upper, layer(2, second), overlay=True)
+        except Unsafe:  # a file where a folder is implied: only one of the two can know
+            assume(False)
+        mount = ["mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "none", merged]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("no overlays here")
+        try:
+            kernel, mine = ({name: what[4] for name, what in tree(root)[0].items()} for root in (merged, plain))
+        finally:
+            subprocess.run(["umount", merged], check=True)
+        assert kernel == mine
+
+
 def test_headers_of_old(quarantine):
     """V7, signed checksums, base 256, names without an end, times before 1970."""
     high = block(b"\xe4" * 100, mode=0o600, magic=bytes(8))
@@ -262,7 +325,8 @@ def test_headers_of_old(quarantine):
     base = b"\x80" + (0).to_bytes(3, "big") + (3_000_000_000).to_bytes(8, "big")
     before = b"\xff" * 8 + (-5).to_bytes(4, "big", signed=True)
     data = block(b"\xe4" * 100, mode=0o600, magic=bytes(8), checksum=b"%06o\0 " % signed)
-    data += member(b"folder/", kind=b"\0", magic=bytes(8), mode=0o700) + member(b"big", mtime=base) + member(b"old", mtime=before)
+    data += member(b"folder/", kind=b"\0", magic=bytes(8), mode=0o700)
+    data += member(b"big", mtime=base) + member(b"old", mtime=before)
     unpack(quarantine, data)
     assert stat.S_ISDIR(look(quarantine, "folder").st_mode)
     assert look(quarantine, "big").st_mtime == 3_000_000_000
