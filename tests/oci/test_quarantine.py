@@ -31,6 +31,7 @@ def test_released_it_has_its_name_and_nothing_is_left(tmp_path):
             unpacking.write(FILE[:700])
             unpacking.write(bytearray(FILE[700:]))
             done = unpacking.result()
+            assert unpacking.result() == done, "may be asked again"
         quarantine.release(tmp_path / "layer")
     assert (done.files, done.bytes, done.read) == (1, 4, len(FILE))
     assert os.listdir(tmp_path) == ["layer"]
@@ -79,6 +80,8 @@ def test_a_writer_is_told_what_was_wrong(tmp_path):
         with pytest.raises(UnsafeLayer) as caught:
             unpacking.write(member(b"../x") + bytes(16 << 20))
         assert (caught.value.reason, caught.value.name) == ("its name leads out, by '..'", "../x")
+        with pytest.raises(UnsafeLayer, match="leads out"):
+            unpacking.result()
     assert os.listdir(tmp_path) == []
 
 
