@@ -163,11 +163,13 @@ cdef class _Tree(_Stream):
     cdef int file(self, bytes base, int64_t size) except -1:
         cdef int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
         cdef unsigned int mode = self.head.mode & 0o7777
+        # Without root, attributes can't be given to what may not be written.
+        cdef unsigned int first = mode & 0o777 | (0o600 if self.euid else 0)
         cdef int64_t mapped = self.holes(size) if self.pax or self.sparse is not None else -1
-        cdef int fd = openat(self.folder_fd, base, flags, mode & 0o777)
+        cdef int fd = openat(self.folder_fd, base, flags, first)
         if fd < 0:
             self.clear_way(base)
-            fd = openat(self.folder_fd, base, flags, mode & 0o777)
+            fd = openat(self.folder_fd, base, flags, first)
             if fd < 0:
                 raise self.failed()
         try:
@@ -181,7 +183,7 @@ cdef class _Tree(_Stream):
                 if fchown(fd, <unsigned int>self.head.uid, <unsigned int>self.head.gid) < 0:
                     raise self.failed()
             self.attributes(fd, base)
-            if mode & 0o7000 and fchmod(fd, mode) < 0:
+            if mode != first and fchmod(fd, mode) < 0:
                 raise self.failed()
             if futimens(fd, self.times) < 0:
                 raise self.failed()

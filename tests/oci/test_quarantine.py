@@ -16,7 +16,7 @@ import pytest
 from parpull.errors import BadOption, NoSpace, SinkError, TargetExists
 from parpull.oci import ImageError, UnsafeLayer
 from parpull.oci.quarantine import Limits, Quarantine, limits_for, shown
-from tests.oci.tars import end, member, tree
+from tests.oci.tars import end, member, pax, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="images are unpacked on Linux")
 ROOT = os.geteuid() == 0
@@ -246,7 +246,8 @@ def open_folder():
 def test_without_root(open_folder, style):
     """Owners and devices are let be, whiteouts are made all the same, and folders that forbid
     writing are written to."""
-    first = (member(b"d", kind=b"5", mode=0o500, uid=3) + member(b"d/f", b"1", mode=0o4400, uid=5)
+    first = (member(b"d", kind=b"5", mode=0o500, uid=3)
+             + pax((b"SCHILY.xattr.user.a", b"b")) + member(b"d/f", b"1", mode=0o4400, uid=5)
              + member(b"d/e", kind=b"5", mode=0) + member(b"d/e/g", b"2") + member(b"dev", kind=b"3", major=1, minor=3)
              + member(b"fifo", kind=b"6") + member(b".wh.gone") + member(b"o/.wh..wh..opq") + end)  # fmt: skip
     second = (
@@ -270,6 +271,7 @@ def test_without_root(open_folder, style):
     assert made[b"/d"][0] == "dr-x------"
     assert made[b"/d/e"][0] == "d---------"
     assert made[b"/d/f"][0] == "-r-S------"
+    assert made[b"/d/f"][5] == {"user.a": b"b"}
     assert b"/dev" not in made
     if style == "plain":
         assert {b"/d/new", b"/d/e/h", b"/link"} < set(made)
