@@ -7,7 +7,7 @@
 # make docs     the user guide, as a site in build/docs
 # make sanitize the core's tests under ASan and UBSan
 # make tsan     what has threads in it under TSan
-# make fuzz     the judge under libFuzzer (needs clang), then the other parsers; SECONDS=60 for each
+# make fuzz     the judge and tar's blocks under libFuzzer (needs clang), then the other parsers; SECONDS=60 for each
 # make soak     downloads under random faults; FAULTS=20000 SEED=1
 # make wheels   a portable wheel in dist/, without docker; TARGET=manylinux-aarch64, see wheels/README.md
 # make clean    forget everything that was built
@@ -86,7 +86,7 @@ PACED = --deselect tests/test_reactor.py::test_bytes_land_while_python_holds_the
 sanitize: build/address/built
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) $(PACED) tests/test_landing.py \
 	    tests/test_response.py tests/test_reactor.py tests/test_engine.py tests/test_endings.py tests/test_window.py \
-	    tests/test_download.py tests/test_client.py tests/test_alternatives.py tests/test_pacing.py
+	    tests/test_download.py tests/test_client.py tests/test_alternatives.py tests/test_pacing.py tests/oci/test_untar.py
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) -m "slow or not slow" tests/test_scenarios.py -k memory-8-plain
 	CI=1 $(ASAN) build/address/venv/bin/python -m pytest $(SANITIZED) tests/test_planner.py --deselect tests/test_planner.py::TestPlan
 
@@ -116,19 +116,26 @@ FAULTS ?= 20000
 SEED ?= 1
 INCLUDE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
-build/fuzz/judge: tests/fuzz/judge.c src/_response.pyx src/_response.pxd .venv/built
+# What libFuzzer has: a harness in C, and the module that it includes.
+build/fuzz/judge: MODULE = _response
+build/fuzz/judge: src/_response.pyx src/_response.pxd
+build/fuzz/tar: MODULE = _tar
+build/fuzz/tar: src/_tar.pyx src/_tar.pxd
+build/fuzz/judge build/fuzz/tar: build/fuzz/%: tests/fuzz/%.c .venv/built
 	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
-	@mkdir -p build/fuzz/pxd build/fuzz/found
+	@mkdir -p build/fuzz/pxd build/fuzz/found build/fuzz/found-tar
 	ln -sfn "$(CURDIR)/src" build/fuzz/pxd/parpull
-	$(BIN)/cython -3 -X freethreading_compatible=True -X cdivision=True --module-name parpull._response \
-	    -I build/fuzz/pxd src/_response.pyx -o build/fuzz/_response.c
+	$(BIN)/cython -3 -X freethreading_compatible=True -X cdivision=True --module-name parpull.$(MODULE) \
+	    -I build/fuzz/pxd src/$(MODULE).pyx -o build/fuzz/$(MODULE).c
 	clang -g -O1 -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE \
-	    -DGENERATED='"_response.c"' -I "$(INCLUDE)" -Isrc -Ibuild/fuzz tests/fuzz/judge.c -o $@ \
+	    -DGENERATED='"$(MODULE).c"' -I "$(INCLUDE)" -Isrc -Ibuild/fuzz tests/fuzz/$*.c -o $@ \
 	    -no-pie -Wl,--unresolved-symbols=ignore-all
 
-fuzz: build/fuzz/judge
+fuzz: build/fuzz/judge build/fuzz/tar
 	build/fuzz/judge -max_total_time=$(SECONDS) -max_len=512 -dict=tests/fuzz/judge.dict \
 	    -artifact_prefix=build/fuzz/crash- -verbosity=0 -print_final_stats=1 build/fuzz/found tests/fuzz/corpus/judge
+	build/fuzz/tar -max_total_time=$(SECONDS) -max_len=1024 \
+	    -artifact_prefix=build/fuzz/crash-tar- -verbosity=0 -print_final_stats=1 build/fuzz/found-tar tests/fuzz/corpus/tars
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 soak: build

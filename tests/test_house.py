@@ -17,6 +17,7 @@ import parpull
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "parpull"
 CORE = ["_planner", "_controller", "_response", "_crc", "_journal", "_mapping", "_landing", "_job", "_reactor"]
+CORE += ["_tar", "_untar"] if sys.platform == "linux" else []
 CEILING = 600  # lines
 # What else may be said at the top of a module: the one set of live engines, and the lazy names.
 MUTABLE = {("parpull.engine", "_live"), ("parpull", "_HOMES")}

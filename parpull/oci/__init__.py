@@ -20,6 +20,8 @@ bring their layers.
     layout        an OCI image layout, which many pulls may write to at once
     archive       an archive for `docker load`
     directory     a plain root filesystem
+    quarantine  a private folder and a confined process, where unproven layers become files
+    untar       that process; the work is done by src/_untar.pyx
     errors      what can be wrong with all that
 
 Third floor: a use of the API.

@@ -28,6 +28,7 @@ WORDS = (
     b"bytes ", b"*/", b"-", b"/", b"*", b"0", b"00", b"1152921504606846976", b"1152921504606846977", b"9" * 20, b"\n",
     b"\r\n", b"\t", b" ", b"=", b":", b",", b";", b"\\", b"..", b"../", b"://", b"#", b"\0", b"\xff", b"\xef\xbb\xbf",
     b"W/", b'"', b"gzip", b"identity", b"{", b"}", b"[", b"null", b"true", b"-1", b"1e9", b"NaN", b"GMT", b"sha256=",
+    b".wh.", b".wh..wh..opq", b"door/", b"a/", b"ustar\x0000", b"27 path=../../../out/kept/x\n", b"15 linkpath=..\n",
 )  # fmt: skip
 
 

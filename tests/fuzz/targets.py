@@ -7,9 +7,13 @@ and says what the answer must be like. Knows nothing of how inputs are made.
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import math
+import os
 import re
+import sys
+import tempfile
 from types import MappingProxyType
 
 from parpull import journal
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["TARGETS"]
+
+LINUX = sys.platform == "linux"
+if LINUX:
+    from parpull._untar import Unsafe, Untar
 
 LIMIT = 1 << 60
 RANGE = re.compile(rb"[ \t]*bytes[ \t]*[=:]?[ \t]*(?:(\d+)-(\d+)|\*)[ \t]*/[ \t]*(?:(\d+)|\*)[ \t]*", re.IGNORECASE)
@@ -176,6 +184,62 @@ def _digests_in(values: Iterable[str]) -> Iterator[bytes]:
             continue
 
 
+def tars(data: bytes) -> None:
+    """A layer, over one below that has a door out: whatever it is, nothing happens outside. Sums of
+    headers are made right, so that what is behind them is reached."""
+    blocks = [bytearray(data[at : at + 512]) for at in range(0, len(data), 512)]
+    for block in blocks:
+        if block[257:262] == b"ustar" and len(block) == 512:
+            block[148:156] = b" " * 8
+            block[148:156] = b"%06o\0 " % sum(block)
+    here, umask = os.open(".", os.O_RDONLY), os.umask(0o022)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as box:
+        os.mkdir(f"{box}/out")
+        with open(f"{box}/out/kept", "xb") as file:
+            file.write(b"kept")
+        os.mkdir(f"{box}/in")
+        os.symlink(f"{box}/out", f"{box}/in/door")
+        os.symlink("../out", f"{box}/in/a")
+        root = os.open(f"{box}/in", os.O_RDONLY)
+        before = os.stat(f"{box}/out"), os.stat(f"{box}/out/kept")
+        try:
+            _unpack(b"".join(blocks), root, overlay=bool(data[:1] < b"."))
+            assert (os.stat(f"{box}/out"), os.stat(f"{box}/out/kept")) == before, "something outside was touched"
+            assert sorted(os.listdir(box)) == ["in", "out"]
+            assert os.listdir(f"{box}/out") == ["kept"]
+        finally:
+            os.fchdir(here)
+            os.umask(umask)
+            os.close(root)
+            os.close(here)
+
+
+def _unpack(data: bytes, root: int, *, overlay: bool) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        options = {"private": True, "owners": "ignore", "devices": "skip", "entries": 500, "size": 1 << 20}
+        unpacking = Untar(file.fileno(), root, overlay=overlay, **options)
+        try:
+            unpacking.run()
+        except Unsafe as error:
+            why, name = error.args
+            assert why
+            assert isinstance(name, bytes)
+        except OSError as error:  # more than the file system can
+            assert error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EOVERFLOW}, error
+        else:
+            told = unpacking.told()
+            assert told["files"] <= told["entries"] <= 500
+            assert told["bytes"] <= told["read"] == len(data)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = MappingProxyType(
-    {"responses": responses, "journals": journals, "lists": lists, "digests": digests}
+    {
+        "responses": responses,
+        "journals": journals,
+        "lists": lists,
+        "digests": digests,
+        **({"tars": tars} if LINUX else {}),
+    }
 )
