@@ -86,6 +86,12 @@ class Client:
             return Download(self._engine, url.url, url.resolve(options), sink, options, spans, source=url).start()
         return Download(self._engine, url, resolve(url, options), sink, options, spans).start()
 
+    def allow(self, download: Download, connections: int) -> None:
+        """Let a transfer of this Client use so many connections from now on, of those that it was
+        submitted with. Not together with `host_connections`, which does the same."""
+        download.handle.allow(connections)
+        self._engine.poke()
+
     def fetch(
         self,
         url: str | Source,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "parser_of", "run"]
 
-VERBS = ("bench", "cat", "clean", "completion", "doctor", "exec", "get", "probe")
+VERBS = ("bench", "cat", "clean", "completion", "doctor", "exec", "get", "image", "probe")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .outcome import Item
     from .screen import Run
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "bar_of", "foreground"]
 
 FIRST = 0.3  # seconds without a bar: most fetches that short need none
 WINDOW = 3.0  # seconds that the speed is taken over
@@ -105,7 +105,7 @@ class Bar(Lines):
         if screen is not None:
             if signal.getsignal(signal.SIGTSTP) == self._suspend:
                 signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            if _foreground():
+            if foreground():
                 screen.clear()
             else:  # stopped by force and put in the background: what stands there is its user's
                 screen.leave()
@@ -114,7 +114,7 @@ class Bar(Lines):
         under_way = self._totals.update(now)
         speeds = {item.number: self._meters[item.number].add(now, p.received - p.resumed) for item, p in under_way}
         self._worked.update((item.number, now) for item, p in under_way if p.connections)
-        if now - self._began < FIRST or self._closed or not under_way or not _foreground():
+        if now - self._began < FIRST or self._closed or not under_way or not foreground():
             self._hide()
             return
         screen = self._screen or self._start()
@@ -201,7 +201,7 @@ class Bar(Lines):
             for column in columns:
                 line.append((" ", ""))
                 if column == "bar":
-                    line += _bar(row.fraction, bar_width, now, plain=plain)
+                    line += bar_of(row.fraction, bar_width, now, plain=plain)
                 else:
                     cell = row.cells[column].rjust(self._widths[column])
                     line.append((cell.replace("×", "x") if plain else cell, STYLES.get(column, "") or style))
@@ -255,7 +255,7 @@ def fit(name: str, width: int, skip: int) -> str:
     return pad(name, width)
 
 
-def _bar(fraction: float | None, width: int, now: float, *, plain: bool) -> list[Run]:
+def bar_of(fraction: float | None, width: int, now: float, *, plain: bool) -> list[Run]:
     """The bar itself; where the size is unknown, something that moves."""
     full, half, rest = ("#", "-", "-") if plain else ("━", "╸", "─")
     if fraction is None:
@@ -266,7 +266,7 @@ def _bar(fraction: float | None, width: int, now: float, *, plain: bool) -> list
     return [(done, "blue"), (rest * (width - len(done)), "dim")]
 
 
-def _foreground() -> bool:
+def foreground() -> bool:
     """Whether the terminal is ours now: a job in the background draws no bar over
     its user's prompt."""
     try:

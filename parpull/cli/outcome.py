@@ -29,6 +29,7 @@ from ..errors import (
     UnknownScheme,
     redact,
 )
+from ..oci.errors import BadLayer, BadManifest, BadReference, UnknownPlatform, UnsafeLayer
 from .text import clean
 
 TYPE_CHECKING = False
@@ -103,10 +104,10 @@ class Item:
 
 
 CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
-    ((UsageError, BadOption, BadURL, UnknownScheme), USAGE),
-    ((NotFound,), NOT_FOUND),
+    ((UsageError, BadOption, BadURL, UnknownScheme, BadReference), USAGE),
+    ((NotFound, UnknownPlatform), NOT_FOUND),
     ((AccessDenied,), DENIED),
-    ((IntegrityError, ObjectChanged), WRONG_BYTES),
+    ((IntegrityError, ObjectChanged, BadLayer, BadManifest, UnsafeLayer), WRONG_BYTES),
     ((SinkError, MemoryBudget, MemoryError, BrokenPipeError), CANNOT_WRITE),
 )
 

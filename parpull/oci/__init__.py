@@ -22,6 +22,8 @@ bring their layers.
     directory     a plain root filesystem
     quarantine  a private folder and a confined process, where unproven layers become files
     untar       that process; the work is done by src/_untar.pyx
+    pulling     a pull: layers through one Client, unpacked along their fronts
+    verbs       pull, estimate, inspect: images in one call
     errors      what can be wrong with all that
 
 Third floor: a use of the API.
@@ -29,16 +31,42 @@ Third floor: a use of the API.
 
 from __future__ import annotations
 
-from .errors import BadLayer, BadManifest, BadReference, ImageError, RateLimited, UnknownPlatform, UnsafeLayer
-from .reference import Reference
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .errors import BadLayer, BadManifest, BadReference, ImageError, RateLimited, UnknownPlatform, UnsafeLayer
+    from .pulling import Pulled
+    from .reference import Reference
+    from .verbs import estimate, inspect, pull
 
 __all__ = [
     "BadLayer",
     "BadManifest",
     "BadReference",
     "ImageError",
+    "Pulled",
     "RateLimited",
     "Reference",
     "UnknownPlatform",
     "UnsafeLayer",
+    "estimate",
+    "inspect",
+    "pull",
 ]
+
+# Homes of what is not an error: imported when somebody asks, for the process that unpacks
+# (untar) starts once a layer and needs none of it.
+_HOMES = {"Pulled": "pulling", "Reference": "reference", "estimate": "verbs", "inspect": "verbs", "pull": "verbs"}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in __all__:
+        raise AttributeError(f"module 'parpull.oci' has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

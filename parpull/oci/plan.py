@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Ram = Literal["largest", "all", "none"]
     Place = Literal["memory", "disk"]
 
-__all__ = ["Layer", "Machine", "Plan", "Step", "plan_of", "shares"]
+__all__ = ["Layer", "Machine", "Plan", "Step", "in_turn", "plan_of", "shares"]
 
 RATIO: dict[Compression, float] = {"none": 1.0, "gzip": 2.5, "zstd": 2.8}  # of a layer that does not say
 BLOCK = 1 << 20  # bytes that a connection is worth opening for
@@ -147,7 +147,7 @@ def plan_of(
     places = _places(layers, machine.memory, ram)
     order = _order(layers, machine, unpack=unpack, in_order=in_order)
     if in_order:
-        granted = _in_turn([layers[index] for index in order], machine)
+        granted = in_turn([layers[index] for index in order], machine)
     else:
         granted = shares([layers[index].left for index in order], machine, [layers[index] for index in order])
     steps = tuple(Step(index, places[index], count) for index, count in zip(order, granted, strict=True))
@@ -173,7 +173,7 @@ def shares(left: Sequence[float], machine: Machine, layers: Sequence[Layer]) -> 
     return granted
 
 
-def _in_turn(layers: Sequence[Layer], machine: Machine) -> list[int]:
+def in_turn(layers: Sequence[Layer], machine: Machine) -> list[int]:
     """As many as each can use, in turn: nobody waits for a layer that is far from its turn."""
     free, granted = machine.connections, []
     for layer in layers:

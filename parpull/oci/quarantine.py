@@ -31,7 +31,7 @@ from .errors import ImageError, UnsafeLayer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Literal, Self
+    from typing import Literal, Self, TypedDict, Unpack
 
     from _typeshed import ReadableBuffer
 
@@ -39,7 +39,16 @@ if TYPE_CHECKING:
     Owners = Literal["keep", "ignore", "record"]
     Devices = Literal["make", "skip", "refuse"]
 
-__all__ = ["Limits", "Quarantine", "Unpacked", "Unpacking", "limits_for", "shown"]
+    class How(TypedDict, total=False):
+        """The options of unpack()."""
+
+        style: Style
+        owners: Owners | None
+        devices: Devices | None
+        limits: Limits | None
+
+
+__all__ = ["Limits", "Quarantine", "Unpacked", "Unpacking", "limits_for", "shown", "unpack"]
 
 PIPE = 1 << 20  # bytes under way to the process, where the system allows
 ENTRIES = 1_000_000
@@ -105,34 +114,9 @@ class Quarantine:
         """The folder that becomes the layer, or the layers over each other."""
         return os.path.join(self._box, "tree")
 
-    def unpack(
-        self,
-        source: int | None = None,
-        *,
-        style: Style = "plain",
-        owners: Owners | None = None,
-        devices: Devices | None = None,
-        limits: Limits | None = None,
-    ) -> Unpacking:
-        """Start unpacking a layer. source: a descriptor to read its tar from (not closed); None:
-        `write` brings it. owners, devices: by default kept and made as root, else ignored (the
-        files are ours) and skipped; "record" notes owners in user.rootlesscontainers."""
-        root = os.geteuid() == 0
-        owners = owners or ("keep" if root else "ignore")
-        devices = devices or ("make" if root else "skip")
-        for name, value, known in (
-            ("style", style, ("overlay", "plain")),
-            ("owners", owners, ("keep", "ignore", "record")),
-            ("devices", devices, ("make", "skip", "refuse")),
-        ):
-            if value not in known:
-                raise BadOption(f"{name} is {', '.join(known[:-1])} or {known[-1]}", name=name, value=value)
-        limits = limits or Limits()
-        options = {
-            "overlay": style == "overlay", "private": not root, "owners": owners, "devices": devices,
-            "entries": limits.entries, "size": limits.bytes,
-        }  # fmt: skip
-        return Unpacking(self.tree, json.dumps(options), source)
+    def unpack(self, source: int | None = None, **how: Unpack[How]) -> Unpacking:
+        """Start unpacking a layer into the tree; see unpack()."""
+        return unpack(self.tree, source, **how)
 
     def release(self, path: str | os.PathLike[str]) -> None:
         """Give the tree its name, which no file has: TargetExists otherwise (an empty folder is no
@@ -155,6 +139,37 @@ class Quarantine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.remove()
+
+
+def unpack(
+    folder: str,
+    source: int | None = None,
+    *,
+    style: Style = "plain",
+    owners: Owners | None = None,
+    devices: Devices | None = None,
+    limits: Limits | None = None,
+) -> Unpacking:
+    """Start unpacking a layer into a folder that is nobody else's. source: a descriptor to read its
+    tar from (not closed); None: `write` brings it. owners, devices: by default kept and made as
+    root, else ignored (the files are ours) and skipped; "record" notes owners in
+    user.rootlesscontainers."""
+    root = os.geteuid() == 0
+    owners = owners or ("keep" if root else "ignore")
+    devices = devices or ("make" if root else "skip")
+    for name, value, known in (
+        ("style", style, ("overlay", "plain")),
+        ("owners", owners, ("keep", "ignore", "record")),
+        ("devices", devices, ("make", "skip", "refuse")),
+    ):
+        if value not in known:
+            raise BadOption(f"{name} is {', '.join(known[:-1])} or {known[-1]}", name=name, value=value)
+    limits = limits or Limits()
+    options = {
+        "overlay": style == "overlay", "private": not root, "owners": owners, "devices": devices,
+        "entries": limits.entries, "size": limits.bytes,
+    }  # fmt: skip
+    return Unpacking(folder, json.dumps(options), source)
 
 
 class Unpacking:
