@@ -502,7 +502,7 @@ class Pull:
             stopped = self._stopped
         try:
             if stopped:
-                unpacking.close()
+                unpacking.stop()
             yield
         finally:
             with self._lock:
@@ -520,7 +520,7 @@ class Pull:
             blob.begun.set()
             blob.moved.set()
         for each in unpacking:
-            each.close()
+            each.stop()
         for thread in self._threads:
             thread.join()
         for blob in blobs:

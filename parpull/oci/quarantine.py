@@ -174,7 +174,7 @@ def unpack(
 
 class Unpacking:
     """One layer on its way into the tree. `write`, then `result`; leaving the context stops what
-    has not ended. Of one thread at a time, but that `close` may come from another."""
+    has not ended. Of one thread, but for `stop`."""
 
     def __init__(self, tree: str, options: str, source: int | None) -> None:
         root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -237,6 +237,10 @@ class Unpacking:
         said["warnings"] = tuple((why, shown(name)) for why, name in said["warnings"])
         said["confined"] = tuple(said["confined"])
         return Unpacked(**said)
+
+    def stop(self) -> None:
+        """End the process, from any thread: who waits in write() or result() is told."""
+        self._process.kill()
 
     def close(self) -> None:
         """Stop, if it has not ended, and return when nothing can write any more."""
