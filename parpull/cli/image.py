@@ -161,13 +161,9 @@ def _show(image: Image, args: Arguments) -> None:
 def _show_plan(found: Estimate, args: Arguments) -> None:
     plan, layers = found.plan, found.layers
     digests = list(dict.fromkeys(str(each.digest) for each in found.image.manifest.layers))
-    steps = [
-        {
-            "digest": digests[step.index],
-            "size": layers[step.index].size,
-            "place": step.place,
-            "connections": step.connections,
-        }
+    steps: list[dict[str, Any]] = [
+        {"digest": digests[step.index], "size": layers[step.index].size}
+        | {"place": step.place, "connections": step.connections}
         for step in plan.steps
     ]
     if args.json:

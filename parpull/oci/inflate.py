@@ -37,9 +37,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any, BinaryIO, Never, Protocol, Self
+    from typing import Any, Never, Protocol, Self
 
     from .media import Compression
+
+    class Readable(Protocol):
+        """A binary file that is read from its beginning to its end."""
+
+        def read(self, size: int, /) -> bytes | None: ...
 
     class Decoder(Protocol):
         """One member or frame: the face of bz2, which igzip and zstd have too."""
@@ -91,7 +96,7 @@ class Inflated:
 
 
 def inflate(
-    source: BinaryIO,
+    source: Readable,
     into: int | None,
     *,
     digest: Digest | None = None,
@@ -190,7 +195,7 @@ class _Front:
     """Pieces of the source, as they travel. Each goes to its digest, also those that are read
     for nothing else. More bytes than there may be end it."""
 
-    def __init__(self, source: BinaryIO, hashes: _Hashes, algorithm: str, expected: int | None) -> None:
+    def __init__(self, source: Readable, hashes: _Hashes, algorithm: str, expected: int | None) -> None:
         # A buffered reader's read() waits until all is there; read1() for what is.
         self._read: Callable[[int], bytes | None] = getattr(source, "read1", None) or source.read
         self._hashes = hashes

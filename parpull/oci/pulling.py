@@ -39,11 +39,13 @@ if TYPE_CHECKING:
 
     from ..client import Client
     from ..download import Download
+    from ..options import OptionFields
+    from ..reader import FrontReader, Reader
     from .destination import Destination, Located
     from .manifest import Descriptor
     from .media import Compression
     from .plan import Place, Plan, Ram
-    from .quarantine import Unpacking
+    from .quarantine import Style, Unpacking
     from .registry import Image as Found
     from .registry import Registry
 
@@ -98,7 +100,7 @@ class _Blob:
         self.indices: list[int] = []
         self.place: Place = "disk"
         self.download: Download | None = None
-        self.readers: list[BinaryIO] = []
+        self.readers: list[Reader | FrontReader] = []
         self.begun = threading.Event()  # somebody may read, or all is over
         self.moved = threading.Event()  # to the disk, because memory is not there any more
         self.ended = False
@@ -130,7 +132,7 @@ class _Blob:
         """As the plan has it, now."""
         return replace(self.layer, landed=min(self.landed, self.descriptor.size))
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BinaryIO | Reader | FrontReader:
         """A file that reads along. Any thread, once for each layer."""
         if self.descriptor.data is not None:
             return io.BytesIO(self.descriptor.data)
@@ -349,10 +351,10 @@ class Pull:
         download = self._foreign(blob, into) if descriptor.urls else None
         if download is None:
             source = self._registry.blob(self._image.reference, descriptor)
-            fields = source.fields
+            fields: OptionFields = {**source.fields, "connections": self._machine.connections}
             if self._is_unpacked(blob.indices[0]) and not descriptor.urls:
-                fields = {**fields, "checksum": None}
-            download = self._client.submit(source, into, connections=self._machine.connections, **fields)
+                fields["checksum"] = None
+            download = self._client.submit(source, into, **fields)
         blob.download = download
         if self._is_unpacked(blob.indices[0]):
             # Now: what somebody reads along is written where it can be read again soon.
@@ -475,7 +477,7 @@ class Pull:
             return bring(outlet.tar)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
-            style = "plain" if self._destination.in_order else "overlay"
+            style: Style = "plain" if self._destination.in_order else "overlay"
             unpacking = unpack(outlet.folder, reading, style=style, limits=limits_for(size))
             os.close(reading)
             reading = -1
