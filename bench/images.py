@@ -10,6 +10,8 @@ filesystem in tmpfs. Wall, CPU of all processes, the largest resident set; and t
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import os
 import random
@@ -20,8 +22,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.harness import scratch
 from bench.measure import ROOT, machine, revision
@@ -30,6 +31,9 @@ from parpull.oci.media import CONFIG, MANIFEST
 from parpull.oci.plan import Layer, Machine, plan_of
 from tests.servers import fetch
 from tests.servers.real import Nginx
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RESULTS = ROOT / "bench" / "results"
 OTHERS = 7
@@ -106,8 +110,8 @@ def _publish(place: Path, gib: float) -> list[Layer]:
     config = json.dumps({"os": "linux", "architecture": "amd64", "config": {},
                          "rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode()  # fmt: skip
     (blobs / str(Digest.of(config))).write_bytes(config)
-    body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": described,
-                       "config": {"mediaType": CONFIG, "digest": str(Digest.of(config)), "size": len(config)}})  # fmt: skip
+    about = {"mediaType": CONFIG, "digest": str(Digest.of(config)), "size": len(config)}
+    body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": described, "config": about})
     (manifests / "1").write_text(body)
     (manifests / str(Digest.of(body.encode()))).write_text(body)
     return layers
@@ -121,14 +125,10 @@ def _layer(path: Path, number: int, size: int) -> None:
             data = (noise.randbytes(FILE // 2) + text * (FILE // len(text)))[:FILE]
             info = tarfile.TarInfo(f"layer-{number}/{index:05}")
             info.size, info.mode = len(data), 0o644
-            import io
-
             tar.addfile(info, io.BytesIO(data))
 
 
 def _digest(path: Path) -> Digest:
-    import hashlib
-
     with path.open("rb") as file:
         return Digest.parse(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 
