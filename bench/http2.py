@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.fetching import go_source
 from bench.harness import scratch
@@ -57,7 +58,7 @@ def main() -> int:
                     walls.append(time.monotonic() - began)
                     used[name, count] = len({row[0] for row in server.seen()})
                 (Path(out) / "got").unlink()
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"client": name, "asked": count, "connections": used[name, count], "seconds": statistics.median(walls),
          "least": min(walls), "most": max(walls)}
         for (name, count), walls in rows.items()

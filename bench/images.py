@@ -73,8 +73,10 @@ def main() -> int:
                     found[name].append(_cost(run))
                     shutil.rmtree(out)
                 print(f"{name}: {found[name][-1]}", flush=True)
-    rows = [{"tool": name, **{key: statistics.median(run[key] for run in runs) for key in runs[0]}, "runs": runs}
-            for name, runs in found.items()]  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {"tool": name, **{key: statistics.median(run[key] for run in runs) for key in runs[0]}, "runs": runs}
+        for name, runs in found.items()
+    ]
     for row in rows:
         print(f"| {row['tool']} | {row['wall']:.2f} | {row['cpu']:.2f} | {row['rss']:.0f} |")
     ratio = rows[0]["wall"] / rows[2]["wall"]
