@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 
 import parpull
+import parpull.oci.errors
 from parpull import cli, errors, events
 from parpull.checks import FROM_TEXT
 from parpull.cli import outcome
@@ -315,9 +316,10 @@ def test_events():
     assert set(schema["properties"]["event"]["enum"]) <= told_of
 
 
-def test_errors():
-    rows = {row[0].strip("*`"): row[1:] for row in table("errors.md", "## The tree")}
-    kinds = {name: kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type)}
+@pytest.mark.parametrize(("module", "heading"), [(errors, "## The tree"), (parpull.oci.errors, "## Of images")])
+def test_errors(module, heading):
+    rows = {row[0].strip("*`"): row[1:] for row in table("errors.md", heading)}
+    kinds = {name: kind for name in module.__all__ if isinstance(kind := getattr(module, name), type)}
     assert rows.keys() == kinds.keys()
     for name, (also, data, _, code) in rows.items():
         kind = kinds[name]
