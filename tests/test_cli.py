@@ -278,7 +278,7 @@ def test_one_failure_does_not_end_the_others(cli, origin, name, tmp_path):
         (("ftp://h/x",), "http"),
         (("get", "probe"), "parpull probe"),
         (("-q", "probe", "http://h/x"), "parpull probe"),
-        (("image", "pull"), "https://"),
+        (("pull", "image"), "https://"),
         (("http://h/x", "nonsense"), "https://"),
         (("http://[h/x",), ""),
     ],
@@ -299,7 +299,7 @@ def test_a_proxys_password_is_not_shown(cli):
         assert "geheim" not in err
 
 
-@pytest.mark.parametrize("verb", ["image", "containerd"])
+@pytest.mark.parametrize("verb", ["containerd"])
 def test_help_promises_nothing_unbuilt(cli, verb):
     code, out, err = cli("-h")
     assert (code, err) == (0, "")

@@ -26,11 +26,11 @@ SUMMARY = "pull a container image, or show what a pull would do"
 USAGE = "parpull image pull|plan|inspect [options] REFERENCE"
 EPILOG = f"""\
 examples:
-  parpull image pull debian:12 --to rootfs                 its files, in a folder
-  parpull image pull ghcr.io/org/name:tag --to oci:layout  as an OCI layout, for skopeo, podman, buildah
-  parpull image pull name:tag --to docker-archive:x.tar    for docker load
-  parpull image plan name:tag                              which layers through memory, and how fast at best
-  parpull image inspect --platform linux/arm64 name:tag | jq .config
+  parpull image pull debian:12 --to rootfs             its files, in a folder
+  parpull image pull name:tag --to oci:layout          for skopeo, podman, umoci
+  parpull image pull name:tag --to docker-archive:x.tar      for docker load
+  parpull image plan name:tag                          what goes through memory
+  parpull image inspect --platform linux/arm64 name:tag --json
 
 {CODES}"""
 ACTIONS = ("pull", "plan", "inspect")
