@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 
 import pytest
 
-from tests.oci.test_pulling import a_tar, base_layers, entry, publish
+from tests.oci.test_pulling import a_tar, base_layers, entry, plain, publish
 from tests.servers.registries import Scripted
 
 
@@ -129,3 +131,45 @@ def test_wrong_bytes(registry, tmp_path):
     assert code == 5
     assert "sha256" in err
     assert os.listdir(tmp_path) == []
+
+
+def control_group(limit):
+    """A control group of so many bytes, v1 or v2; None where we may make none."""
+    v1, v2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
+    two = os.path.exists(f"{v2}/cgroup.controllers")
+    folder = f"{v2 if two else v1}/parpull-test-{os.getpid()}"
+    try:
+        os.mkdir(folder)
+        with open(f"{folder}/{'memory.max' if two else 'memory.limit_in_bytes'}", "w", encoding="ascii") as file:
+            file.write(str(limit))
+    except OSError:
+        if os.path.isdir(folder):
+            os.rmdir(folder)
+        return None
+    return folder
+
+
+@pytest.mark.parametrize(("room", "place"), [(400, "disk"), (800, "memory")])
+def test_the_budget_is_the_control_groups(tmp_path, room, place):
+    group = control_group(room << 20)
+    if group is None:
+        pytest.skip("no right to make a control group with a limit of memory")
+    try:
+        with Scripted() as server:
+            publish(server.store, [a_tar(entry("large", random.Random(5).randbytes(160 << 20)))], "1", packs=(plain,))
+            command = [sys.executable, "-m", "parpull", "image", "pull", "--json", "--plain-http", name(server)]
+            done = subprocess.run(
+                ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *command, "--to", tmp_path / "root"],
+                capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "HOME": "/nonexistent"},
+            )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {event["place"] for event in events if event["event"] == "layer"} == {place}
+        assert (tmp_path / "root/large").stat().st_size == 160 << 20
+    finally:
+        for _ in range(50):
+            try:
+                os.rmdir(group)
+                break
+            except OSError:  # its last process is on its way out
+                time.sleep(0.1)
