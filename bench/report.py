@@ -224,7 +224,7 @@ class Card:
         if against == NO_THIEF:
             return rival is None or not rival.steals
         if against == PYTHON:
-            return self.store.commands.get(cell, "").startswith("python")
+            return "python -m " in self.store.commands.get(cell, "")
         return against in (ANY, cell.rival)
 
 
