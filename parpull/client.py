@@ -89,7 +89,7 @@ class Client:
     def allow(self, download: Download, connections: int) -> None:
         """Let a transfer of this Client use so many connections from now on, of those that it was
         submitted with. Not together with `host_connections`, which does the same."""
-        download.handle.allow(connections)
+        download.handle.allow(connections, parting=False)
         self._engine.poke()
 
     def fetch(

@@ -202,6 +202,7 @@ cdef struct Job:
     # Written by any thread.
     int64_t following       # somebody reads along the front
     int64_t allowed         # connections at most by the leave of others, -1: any number
+    int64_t parting         # a connection that is not needed any more is closed at once
     # Python appends, then counts; nothing is ever taken out.
     Source[MOST_SOURCES] sources
     int64_t nsources

@@ -315,8 +315,10 @@ cdef class JobHandle:
         atomic_publish(&self.job.nsources, index + 1)
         return True
 
-    def allow(self, int connections):
-        """At most so many connections from now on; 0: begin nothing new."""
+    def allow(self, int connections, *, bint parting=True):
+        """At most so many connections from now on; 0: begin nothing new. parting: somebody else waits
+        for each connection that is not needed any more, so that it is closed at once."""
+        atomic_set(&self.job.parting, parting)
         atomic_set(&self.job.allowed, connections)
 
     @property

@@ -28,7 +28,7 @@ cdef void launch(Core* core, Transfer* transfer, int64_t start, int64_t stop_, b
 
 cdef void part_with_last(Job* job, Transfer* transfer) noexcept nogil:
     """Where processes share a host's connections, none stays open when its work is done."""
-    if atomic_get(&job.allowed) >= 0 and job.plan.unissued == 0:
+    if atomic_get(&job.parting) and job.plan.unissued == 0:
         transfer_leave(transfer)
 
 

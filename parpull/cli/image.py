@@ -96,16 +96,16 @@ def _pull(args: Arguments, options: Options, how: dict[str, Any], signals: Signa
 
     shown = Layers(quiet=args.quiet, json=args.json)
     try:
-        with signals.armed():
-            pulled = verbs.pull(
-                args.reference,
-                args.to,
-                **how,
-                ram=args.ram or "largest",
-                max_memory=args.max_memory,
-                warn=lambda message: shown.line(f"parpull: warning: {message}"),
-                watch=shown.watch,
-            )
+        pulled = verbs.pull(
+            args.reference,
+            args.to,
+            **how,
+            ram=args.ram or "largest",
+            max_memory=args.max_memory,
+            warn=lambda message: shown.line(f"parpull: warning: {message}"),
+            watch=shown.watch,
+            waiting=signals.armed,
+        )
     except Stopped as stopped:
         shown.close()
         if not args.quiet:

@@ -115,13 +115,14 @@ class Layers:
         screen = self._screen = self._screen or Screen(sys.stderr)
         plain = not screen.is_unicode
         room = max(screen.size[1] - 2, 1)
-        shown = [layer for layer in layers if layer.state in ("fetching", "unpacking")]
+        shown = [layer for layer in layers if layer.state in ("fetching", "fetched", "unpacking")]
         rest = [layer for layer in layers if layer.state == "waiting"]
         if len(layers) <= room:
             shown, rest = list(layers), []
         lines = [self._line(layer, now, plain) for layer in shown[:room]]
         done = sum(layer.state in ("done", "here") for layer in layers)
-        landed, size = sum(layer.landed for layer in layers), sum(layer.size for layer in layers)
+        distinct = {layer.digest: layer for layer in layers}.values()
+        landed, size = sum(layer.landed for layer in distinct), sum(layer.size for layer in distinct)
         speed = self._meter.add(now, landed)
         text = f"{done} of {len(layers)} layers, {pair(landed, size)}, {human_rate(speed)}"
         lines.append([(text + (f", {len(rest)} waiting" if rest else ""), "bold")])

@@ -128,7 +128,7 @@ def exit_code(error: BaseException | None) -> int:
 
 def hint_of(error: BaseException) -> str | None:
     """What the user of a command line can do about it."""
-    if isinstance(error, TargetExists):
+    if isinstance(error, TargetExists) and "--overwrite" in (error.hint or ""):
         return "--overwrite replaces it; -c goes on from parpull's own NAME.parpull-part only"
     if isinstance(error, MemoryBudget):
         return "-o FILE lands it on the disk"

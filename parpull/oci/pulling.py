@@ -20,21 +20,23 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from ..errors import IntegrityError, MemoryBudget, ParpullError
 from ..memory import available_memory
 from .destination import Image
-from .errors import BadManifest, ImageError
+from .errors import BadLayer, BadManifest, UnsafeLayer
 from .inflate import inflate
+from .manifest import CONFIG_LIMIT
 from .plan import Layer, Machine, in_turn, plan_of, shares
 from .quarantine import limits_for, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import BinaryIO
 
     from ..client import Client
@@ -58,7 +60,8 @@ HEADROOM = 256 << 20  # bytes of memory that no layer is given: pipes, processes
 @dataclass(frozen=True, slots=True)
 class LayerProgress:
     """How a layer stands. index: in the manifest. size, landed: bytes as they travel. place: where
-    they go. state: waiting, fetching, unpacking (all of it is here), done; here: it was already."""
+    they go. state: waiting, fetching, fetched (all of it is here), unpacking (its rest), done; here: it
+    was already."""
 
     index: int
     digest: str
@@ -91,33 +94,56 @@ def machine_for(connections: int, *, max_memory: int | None = None) -> Machine:
     return Machine(connections=connections, memory=memory, cores=os.cpu_count() or 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One transfer of a blob. foreign: from an address that the manifest names."""
+
+    download: Download
+    place: Place
+    foreign: bool
+
+    def may_follow(self, error: BaseException) -> bool:
+        """Whether another attempt can be made after this end of it: nothing of it has been read."""
+        if self.foreign:
+            return isinstance(error, ParpullError)
+        # Others have taken the memory since the plan was made. A server that tells no length is
+        # another matter: then the end of the memory comes after bytes that were read.
+        return isinstance(error, MemoryBudget) and self.place == "memory" and not self.download.progress().landed
+
+
 class _Blob:
-    """The bytes of one or more equal layers: where they come from, and how far they are."""
+    """The bytes of one or more equal layers: where they come from, and how far they are.
+
+    The pull's thread begins attempts; threads that unpack open what the last one brings. `changed`
+    guards attempt, readers and stopped, and tells of them."""
 
     def __init__(self, descriptor: Descriptor, compression: Compression, located: Located | None) -> None:
         self.descriptor = descriptor
         self.located = located
         self.indices: list[int] = []
         self.place: Place = "disk"
-        self.download: Download | None = None
+        self.foreign = bool(descriptor.urls)  # whether the next attempt is
+        self.attempts = 0
+        self.attempt: _Attempt | None = None
         self.readers: list[Reader | FrontReader] = []
-        self.begun = threading.Event()  # somebody may read, or all is over
-        self.moved = threading.Event()  # to the disk, because memory is not there any more
-        self.ended = False
-        inline = descriptor.data
-        complete = located is not None and located.complete
-        self.here = complete or inline is not None
+        self.changed = threading.Condition()
+        self.stopped = False
+        self.here = (located is not None and located.complete) or descriptor.data is not None
+        self.ended = self.here
         self.layer = Layer(descriptor.size, compression=compression, landed=0 if located is None else located.landed)
-        if self.here:
-            self.ended = True
-            self.begun.set()
+
+    @property
+    def download(self) -> Download | None:
+        """The transfer of the last attempt."""
+        return None if self.attempt is None else self.attempt.download
 
     @property
     def landed(self) -> int:
         """Bytes that are in place."""
-        if self.here or self.ended:
+        if self.ended:
             return self.descriptor.size
-        return self.layer.landed if self.download is None else self.download.progress().landed
+        download = self.download
+        return max(self.layer.landed, 0 if download is None else download.progress().landed)
 
     @property
     def fetched(self) -> int:
@@ -132,37 +158,57 @@ class _Blob:
         """As the plan has it, now."""
         return replace(self.layer, landed=min(self.landed, self.descriptor.size))
 
-    def open(self) -> BinaryIO | Reader | FrontReader:
-        """A file that reads along. Any thread, once for each layer."""
+    def begin(self, attempt: _Attempt, *, read: bool) -> None:
+        """A transfer is under way; `read`: its layers are read along."""
+        with self.changed:
+            self.attempt = attempt
+            self.attempts += 1
+            # Now: what somebody reads along is written where it can be read again soon.
+            self.readers = [attempt.download.reader(0) for _ in self.indices] if read else []
+            self.changed.notify_all()
+
+    def again(self) -> None:
+        """The last attempt has failed, and there is to be another."""
+        with self.changed:
+            for reader in self.readers:
+                reader.close()
+            self.attempt, self.readers = None, []
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+
+    def open(self, after: int = 0) -> tuple[int, _Attempt | None, BinaryIO | Reader | FrontReader]:
+        """A file that reads along, of an attempt later than number `after`; waits for one. Any
+        thread, once for each layer and attempt. CancelledError once the pull has been stopped."""
         if self.descriptor.data is not None:
-            return io.BytesIO(self.descriptor.data)
+            return 0, None, io.BytesIO(self.descriptor.data)
         if self.here:
             assert self.located is not None
-            return open(self.located.path, "rb", buffering=0)
-        assert self.download is not None
-        if self.descriptor.urls:  # another source may have to be asked: not before it is all there
-            self.download.result()
-        return self.readers.pop()
+            return 0, None, open(self.located.path, "rb", buffering=0)
+        with self.changed:
+            self.changed.wait_for(lambda: self.stopped or (self.attempts > after and self.attempt is not None))
+            if self.stopped:
+                raise CancelledError
+            return self.attempts, self.attempt, self.readers.pop()
 
     def data(self) -> memoryview | None:
         """Its bytes, if they are in memory and not in a file."""
         if self.descriptor.data is not None:
             return memoryview(self.descriptor.data)
-        if self.place == "memory" and self.download is not None:
-            return memoryview(self.download.result())
+        if self.attempt is not None and self.attempt.place == "memory":
+            return memoryview(self.attempt.download.result())
         return None
 
     def close(self) -> None:
         """Let go of its memory: nobody reads any more, and the transfer has ended."""
         for reader in self.readers:
             reader.close()
-        if self.place == "memory" and self.download is not None:
-            with suppress(ParpullError, CancelledError):
-                self.download.result().close()
-
-    def move(self) -> None:
-        """To the disk: it is to be begun anew."""
-        self.place, self.download, self.readers, self.ended = "disk", None, [], False
+        if self.attempt is not None and self.attempt.place == "memory":
+            with suppress(Exception):  # it has failed, and was told of
+                self.attempt.download.result().close()
 
 
 class Pull:
@@ -171,7 +217,8 @@ class Pull:
     client: brings the layers; its `connections` are shared among them. registry: open until the
     end. ram: which layers go to memory, as plan_of has it, of those for which there is room. tick:
     called ten times a second, and at each step of a layer; what it raises ends the pull. limit: bytes
-    of memory for layers. `failed`: the layer that ended it, if one did."""
+    of memory for layers. `failed`: the layer that ended it, if one did. `waiting`: a context that is
+    entered where the pull's thread waits, and may be interrupted."""
 
     def __init__(
         self,
@@ -191,13 +238,15 @@ class Pull:
         self._registry = registry
         self._ram: Ram = ram
         self.tick = tick
+        self.waiting: Callable[[], AbstractContextManager[object]] = nullcontext
         self._machine = machine_for(client.options.limit, max_memory=max_memory)
         self._plan: Plan | None = None
         self._blobs: list[_Blob] = []  # of each layer
         self._waiting: deque[_Blob] = deque()
         self._done: set[int] = set()  # layers that are proven, and unpacked if that is wanted
-        # (a layer, bytes of its tar or an error), or a blob whose transfer has ended.
-        self._inbox: SimpleQueue[tuple[int, int | BaseException] | _Blob] = SimpleQueue()
+        # (a layer, bytes of its tar or an error), or (a blob, its transfer that has ended).
+        self._inbox: SimpleQueue[tuple[int, int | BaseException] | tuple[_Blob, Download]] = SimpleQueue()
+        self._taken: set[int] = set()  # layers that a thread has begun to unpack
         self._lock = threading.Lock()  # guards what unpacks, for stop()
         self._unpacking: set[Unpacking] = set()
         self._stopped = False
@@ -219,7 +268,7 @@ class Pull:
         if done:
             state = "here" if blob.here else "done"
         elif blob.ended:
-            state = "unpacking"
+            state = "unpacking" if index in self._taken else "fetched"
         else:
             state = "waiting" if blob.download is None else "fetching"
         return LayerProgress(index, str(blob.descriptor.digest), blob.descriptor.size, blob.landed, blob.place, state)
@@ -231,16 +280,19 @@ class Pull:
         destination = self._destination
         with destination:
             destination.begin(self._about())
-            self._prepare()
             try:
+                self._prepare()
                 self._start_unpacking()
                 self._work()
                 for thread in self._threads:
                     thread.join()
                 path = destination.finish()
             except BaseException as error:
-                self._stop()
-                destination.abort(keep=not isinstance(error, (IntegrityError, ImageError)))
+                try:
+                    self._stop()
+                finally:  # a failure of this machine says nothing against what was brought
+                    wrong = (IntegrityError, BadLayer, BadManifest, UnsafeLayer)
+                    destination.abort(keep=not isinstance(error, wrong))
                 raise
         size = sum(blob.descriptor.size for blob in set(self._blobs))
         fetched = sum(blob.fetched for blob in set(self._blobs))
@@ -259,6 +311,9 @@ class Pull:
     def _small(self, descriptor: Descriptor) -> bytes:
         if descriptor.data is not None:
             return descriptor.data
+        if descriptor.size > CONFIG_LIMIT:
+            reason = f"its config has {descriptor.size:,} bytes, of at most {CONFIG_LIMIT:,}"
+            raise BadManifest(f"{self._image.reference.short}: {reason}", reason=reason, digest=str(descriptor.digest))
         source = self._registry.blob(self._image.reference, descriptor)
         with self._client.fetch(source, **source.fields) as blob:
             return bytes(blob)
@@ -306,11 +361,12 @@ class Pull:
         while len(self._done) < len(self._blobs):
             self.tick()
             try:
-                said = self._inbox.get(timeout=TICK)
+                with self.waiting():
+                    said = self._inbox.get(timeout=TICK)
             except Empty:
                 continue
-            if isinstance(said, _Blob):
-                self._brought(said)
+            if isinstance(said[0], _Blob):
+                self._brought(*said)
                 continue
             index, how = said
             if isinstance(how, BaseException):
@@ -337,7 +393,7 @@ class Pull:
             granted = shares([layer.left for layer in left], self._machine, left)
         for blob, count in zip(both, granted, strict=True):
             if blob.download is None:
-                if not count:
+                if not count and blob.left.left:  # with nothing left it needs one request, to be ended
                     continue
                 self._waiting.remove(blob)
                 self._submit(blob)
@@ -345,59 +401,41 @@ class Pull:
                 self._client.allow(blob.download, max(count, 1))
 
     def _submit(self, blob: _Blob) -> None:
-        """Begin to bring it. A layer that is inflated is proven there; else as any object is."""
-        descriptor = blob.descriptor
+        """Begin to bring it. A layer that is inflated is proven there; else as any object is. One of
+        an address of its own is proven before anybody reads it: another may have to be asked."""
+        descriptor, read = blob.descriptor, self._is_unpacked(blob.indices[0])
         into = None if blob.place == "memory" or blob.located is None else blob.located.path
-        download = self._foreign(blob, into) if descriptor.urls else None
-        if download is None:
+        if blob.foreign:
+            checksum = f"{descriptor.digest.algorithm}={descriptor.digest.hex}"
+            first, *others = descriptor.urls
+            download = self._client.submit(
+                first, into, mirrors=tuple(others), connections=self._machine.connections, checksum=checksum,
+                size=descriptor.size, headers=(), auth=None, netrc=False, cookies=None, cert=None, key=None,
+            )  # fmt: skip
+        else:
             source = self._registry.blob(self._image.reference, descriptor)
             fields: OptionFields = {**source.fields, "connections": self._machine.connections}
-            if self._is_unpacked(blob.indices[0]) and not descriptor.urls:
+            if read:
                 fields["checksum"] = None
             download = self._client.submit(source, into, **fields)
-        blob.download = download
-        if self._is_unpacked(blob.indices[0]):
-            # Now: what somebody reads along is written where it can be read again soon.
-            blob.readers = [download.reader(0) for _ in blob.indices]
-        blob.begun.set()
-        blob.download.add_done_callback(lambda _: self._inbox.put(blob))
+        blob.begin(_Attempt(download, blob.place, blob.foreign), read=read)
+        download.add_done_callback(lambda ended: self._inbox.put((blob, ended)))
 
-    def _foreign(self, blob: _Blob, into: str | None) -> Download | None:
-        """A layer that the registry may not give away: from its own addresses, without credentials
-        of the registry's. None where none of them has it."""
-        descriptor = blob.descriptor
-        checksum = f"{descriptor.digest.algorithm}={descriptor.digest.hex}"
-        for url in descriptor.urls:
-            try:
-                download = self._client.submit(
-                    url, into, connections=self._machine.connections, checksum=checksum, size=descriptor.size,
-                    headers=(), auth=None, netrc=False, cookies=None,
-                )  # fmt: skip
-                download.begun()
-                if download.target is None:
-                    download.result()
-                return download
-            except ParpullError:
-                continue
-        return None
-
-    def _brought(self, blob: _Blob) -> None:
+    def _brought(self, blob: _Blob, download: Download) -> None:
         """A transfer has ended."""
-        assert blob.download is not None
+        attempt = blob.attempt
+        assert attempt is not None
         try:
-            blob.download.result(0)
-        except MemoryBudget:
-            # Others have taken the memory since the plan was made. Nothing is lost but a request.
-            if blob.located is None:
+            download.result(0)
+        except BaseException as error:
+            if not attempt.may_follow(error) or blob.located is None:
+                self.failed = blob.indices[0]
                 raise
-            blob.move()
+            blob.place, blob.foreign = "disk", False
+            blob.again()
             self._waiting.appendleft(blob)
             self._share()
-            blob.moved.set()
             return
-        except BaseException:
-            self.failed = blob.indices[0]
-            raise
         blob.ended = True
         if not self._is_unpacked(blob.indices[0]):
             for index in blob.indices:
@@ -435,8 +473,8 @@ class Pull:
         for number in range(count):
             thread = threading.Thread(target=self._unpack_all, args=(turns, apart), name=f"parpull-unpack-{number}")
             thread.daemon = True
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _unpack_all(self, turns: deque[int], apart: bool) -> None:
         while not self._stopped:
@@ -445,9 +483,7 @@ class Pull:
             except IndexError:
                 return
             try:
-                self._blobs[index].begun.wait()
-                if not self._stopped:
-                    self._inbox.put((index, self._unpack(index, apart)))
+                self._inbox.put((index, self._unpack(index, apart)))
             except BaseException as error:
                 self._inbox.put((index, error))
                 return
@@ -461,17 +497,22 @@ class Pull:
         label = blob.layer.compression
 
         def bring(into: int | None) -> int:
-            try:
-                with blob.open() as source:
-                    found = inflate(source, into, digest=digest, size=size, diff_id=diff_id, label=label, apart=apart)
-            except MemoryBudget:  # before the first byte; see _brought
-                if blob.moved.is_set():
-                    raise
-                blob.moved.wait()
-                if self._stopped:
-                    raise
-                return bring(into)
-            return found.tar
+            after = 0
+            while True:
+                after, attempt, source = blob.open(after)
+                self._taken.add(index)
+                try:
+                    with source:
+                        if attempt is not None and attempt.foreign:
+                            attempt.download.result()
+                        found = inflate(
+                            source, into, digest=digest, size=size, diff_id=diff_id, label=label, apart=apart
+                        )  # fmt: skip
+                except ParpullError as error:
+                    if attempt is None or not attempt.may_follow(error):
+                        raise
+                else:
+                    return found.tar
 
         if outlet.folder is None:
             return bring(outlet.tar)
@@ -519,8 +560,7 @@ class Pull:
         for blob in blobs:
             if blob.download is not None:
                 blob.download.cancel()
-            blob.begun.set()
-            blob.moved.set()
+            blob.stop()
         for each in unpacking:
             each.stop()
         for thread in self._threads:

@@ -6,7 +6,7 @@ Each opens a Registry for its small requests, `pull` a Client for the layers. Th
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from ..errors import BadOption
@@ -25,6 +25,7 @@ from .registry import Registry
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from .plan import Machine, Plan, Ram
     from .pulling import Pulled
@@ -125,6 +126,7 @@ def pull(
     options: Options | None = None,
     warn: Callable[[str], None] | None = None,
     watch: Callable[[Pull], Callable[[], object]] | None = None,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Pulled:
     """Bring an image to `to` (see destination_of), all of it proven; or nothing is to be seen there.
 
@@ -132,15 +134,20 @@ def pull(
     what is available): the "largest", "all" or "none". options: of requests and transfers; its
     `connections` are those of all layers together. warn: told of mirrors that were passed over. watch:
     given the Pull before it runs, returns what is called ten times a second; what that raises ends it.
+    waiting: makes the context in which it waits; there a signal's handler may raise.
     Raises as inspect(), and BadLayer, UnsafeLayer, SinkErrors, and what ends a transfer."""
     from ..client import Client
 
     destination = destination_of(to)
     options = _with_connections(options or Options())
-    with _resolved(reference, platform, plain_http, options, warn) as (registry, image), Client(options) as client:
+    with (
+        _resolved(reference, platform, plain_http, options, warn, waiting) as (registry, image),
+        Client(options) as client,
+    ):
         pulling = Pull(image, destination, client=client, registry=registry, ram=ram, max_memory=max_memory)
         if watch is not None:
             pulling.tick = watch(pulling)
+        pulling.waiting = waiting
         return pulling.run()
 
 
@@ -155,9 +162,12 @@ def _resolved(
     plain_http: bool,
     options: Options,
     warn: Callable[[str], None] | None,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[tuple[Registry, Image]]:
     if isinstance(reference, str):
         reference = Reference.parse(reference)
     wanted = None if platform is None else Platform.parse(platform)
     with Registry(options, files=Files.of_system(), plain_http=plain_http, warn=warn) as registry:
-        yield registry, registry.resolve(reference, wanted)
+        with waiting():
+            image = registry.resolve(reference, wanted)
+        yield registry, image

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import tarfile
 import threading
 
@@ -402,3 +403,114 @@ def test_one_call(scripted, tmp_path, monkeypatch):
     publish(scripted.store, base_layers(), "1")
     pulled = pull(f"{scripted.host}/team/app:1", tmp_path / "root", plain_http=True, platform="linux/amd64")
     assert pulled.digest == digest_of(scripted.store.manifests["1"][1])
+
+
+# --- what a second reader found --------------------------------------------------------------------
+
+
+def artifact(store, *bodies):
+    layers = [store.blob(body, "application/vnd.example.thing") for body in bodies]
+    config = store.blob(b"{}", "application/vnd.oci.empty.v1+json")
+    store.document({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}, "1")
+    return layers
+
+
+def test_a_layer_without_bytes(scripted, tmp_path):
+    artifact(scripted.store, b"", b"something")
+    run(scripted, f"oci:{tmp_path}/layout")
+    assert (tmp_path / "layout/blobs/sha256" / digest_of(b"").partition(":")[2]).read_bytes() == b""
+
+
+def test_an_image_without_layers(scripted, tmp_path):
+    artifact(scripted.store)
+    run(scripted, f"oci:{tmp_path}/layout")
+
+
+def test_a_config_that_is_too_large(scripted, tmp_path):
+    store = scripted.store
+    config = store.blob(bytes(9 << 20), "application/vnd.example.config")
+    store.document({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}, "1")
+    with pytest.raises(BadManifest):
+        run(scripted, f"oci:{tmp_path}/layout")
+
+
+def test_memory_that_is_gone_while_another_layer_has_all_connections(scripted, tmp_path):
+    noise = random.Random(2)
+    tars = [a_tar(entry("a", noise.randbytes(3 * MIB))), a_tar(entry("b", noise.randbytes(40 * MIB)))]
+    publish(scripted.store, tars, "1", packs=(plain,))
+    with (
+        Registry(keychain=NOBODY, plain_http=True) as registry,
+        parpull.Client(Options(connections=8, max_memory=2 * MIB)) as client,
+    ):
+        image = registry.resolve(Reference.parse(f"{scripted.host}/team/app:1"))
+        for _ in range(3):
+            Pull(image, destination_of(tmp_path / "root"), client=client, registry=registry, ram="all").run()
+            assert (tmp_path / "root/b").stat().st_size == 40 * MIB
+            shutil.rmtree(tmp_path / "root")
+
+
+def test_a_foreign_address_that_has_something_else(scripted, tmp_path):
+    tar = a_tar(entry("foreign", b"f" * 50_000))
+    with Scripted() as other:
+        junk = other.store.blob(b"<html>parked</html>")
+        url = f"http://{other.host}/v2/x/blobs/{junk['digest']}"
+        kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+        publish(scripted.store, [tar, *base_layers()], "1", urls=[url], mediaType=kind)
+        run(scripted, tmp_path / "root")
+    assert (tmp_path / "root" / "foreign").stat().st_size == 50_000
+
+
+def test_small_layers_use_connections_again(scripted, tmp_path):
+    publish(scripted.store, [a_tar(entry(f"file-{n}", b"%d" % n)) for n in range(60)], "1")
+    before = scripted.connections
+    run(scripted, f"oci:{tmp_path}/layout")
+    assert scripted.connections - before < 30
+
+
+def test_what_died_here_says_nothing_against_the_layers(scripted, tmp_path, monkeypatch):
+    layers = publish(scripted.store, base_layers(), "1")
+    from parpull.oci import quarantine
+
+    def dies(self):
+        raise parpull.oci.ImageError("the process that unpacks has died (-9)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quarantine.Unpacking, "result", dies)
+        with pytest.raises(parpull.oci.ImageError, match="died"):
+            run(scripted, tmp_path / "root", ram="none")
+    assert os.listdir(tmp_path) == [".root.parpull"]
+    pulled, _ = run(scripted, tmp_path / "root", ram="none")
+    assert pulled.fetched < sum(layer["size"] for layer in layers)
+
+
+def test_an_error_before_anything_began_keeps_what_was_kept(scripted, tmp_path):
+    noise = random.Random(3).randbytes(40 * MIB)
+    layers = publish(scripted.store, [a_tar(entry("large", noise))], "1", packs=(plain,))
+
+    class Stop(Exception):
+        pass
+
+    def stop(pulling):
+        if any(layer.landed > 16 * MIB for layer in pulling.layers):
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(scripted, tmp_path / "root", ram="none", limit_rate=60 * MIB, tick=stop)
+    with pytest.raises(parpull.errors.BadOption):
+        run(scripted, tmp_path / "root", ram="larges")
+    pulled, _ = run(scripted, tmp_path / "root", ram="none")
+    assert pulled.fetched < layers[0]["size"] - 8 * MIB
+
+
+def test_the_same_layer_twice_through_memory_into_an_archive(scripted, tmp_path):
+    twice = a_tar(entry("a", b"a" * 100_000))
+    publish(scripted.store, [twice, a_tar(entry("b", b"b")), twice], "1")
+    run(scripted, f"docker-archive:{tmp_path}/image.tar", ram="all")
+    code, said = tool("skopeo")("inspect", f"docker-archive:{tmp_path}/image.tar")
+    assert code == 0, said
+
+
+def test_a_host_whose_connections_are_counted(scripted, tmp_path):
+    publish(scripted.store, base_layers(), "1")
+    run(scripted, tmp_path / "root", host_connections=2)
+    assert (tmp_path / "root/large").stat().st_size == 9 * MIB

@@ -182,6 +182,7 @@ class Scripted:
         self.extra: dict[str, str] = {}
         self.page = 2
         self.log: list[Seen] = []
+        self.connections = 0
         self._lock = threading.Lock()
         self._good: dict[str, list[str]] = {}
         self._used: Counter[str] = Counter()
@@ -326,6 +327,11 @@ def _serve(script: Scripted, name: str) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
         timeout = 2  # of a connection that is kept
         disable_nagle_algorithm = True  # head and body are two writes
+
+        def setup(self) -> None:
+            super().setup()
+            with script._lock:
+                script.connections += 1
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
