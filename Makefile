@@ -3,7 +3,7 @@
 # make build    the package, editable, in .venv
 # make quick    the tests without the slow ones
 # make lint     ruff, mypy, cython-lint, import-linter (part of make test)
-# make bench    the scorecard beside floors and rivals, some 10 minutes; FULL=1: hours, goes on where it was
+# make bench    the scorecard beside floors and rivals, some 20 minutes; FULL=1: hours, goes on where it was
 # make docs     the user guide, as a site in build/docs
 # make sanitize the core's tests under ASan and UBSan
 # make tsan     what has threads in it under TSan

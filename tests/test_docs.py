@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -348,13 +349,36 @@ def test_exit_codes():
     assert said == ours | {exec_.CANNOT_RUN, exec_.NO_COMMAND, 130, 143}
 
 
-def test_figures():
-    """Those of the last run of the bench, and no others."""
-    clients = json.loads((ROOT / "bench/results/engine.json").read_text())["clients"]
-    order = ("floor", "parpull", "pycurl", "parpull-file", "forked-curl", "curl-file")
-    for row, client in zip(table("when-not.md", "## What it costs"), order, strict=True):
-        assert row[2] == f"{clients[client]['slope']['median']:.2f}"
-        assert row[3] in ("", f"{clients[client]['ratio']['median']:.2f}")
+def steady(name):
+    """(CPU s/GiB, x floor) by the beginning of the client's name, of the steady benchmark."""
+    clients = json.loads((ROOT / f"bench/results/steady-{name}.json").read_text())["clients"]
+    medians = {client: statistics.median(map(sum, runs)) for client, runs in clients.items()}
+    return lambda start: next(
+        (f"{cpu:.2f}", f"{cpu / medians['floor']:.2f}") for client, cpu in medians.items() if client.startswith(start)
+    )
+
+
+def scorecard(scenario):
+    """The same of the scorecard, plain, 8 connections."""
+    cells = json.loads((ROOT / "bench/results/scorecard-short.json").read_text())["cells"]
+    mine = {cell["rival"]: cell for cell in cells
+            if (cell["scenario"], cell["variant"], cell["connections"]) == (scenario, "plain", 8)}  # fmt: skip
+    return lambda rival: (f"{mine[rival]['cpu']['median']:.2f}", f"{mine[rival]['x_floor']['median']:.2f}")
+
+
+@pytest.mark.parametrize("page", ["../README.md", "when-not.md"])
+def test_figures(page):
+    """Those of the last runs of the bench, and no others."""
+    plain, tls, tmpfs, disk = steady("plain"), steady("tls"), scorecard("tmpfs"), scorecard("disk")
+    wheel = "parpull, libcurl/8.21"
+    wanted = [
+        plain("floor"), plain(wheel), plain("pycurl"), tls("floor"), tls(wheel), tls("pycurl"), tmpfs("floor-tmpfs"),
+        tmpfs("parpull"), tmpfs("aria2"), tmpfs("forked-curl-joined"), disk("parpull"), disk("aria2"),
+    ]  # fmt: skip
+    found = [(row[2].strip("*"), row[3].strip("*")) for row in table(page, "## What it costs")]
+    for ours, theirs in zip(found, wanted, strict=True):
+        # A hundredth, for both of a ratio are rounded.
+        assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], abs=0.011)
 
 
 def test_links(tmp_path):
