@@ -15,7 +15,6 @@ import io
 import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -160,12 +159,16 @@ def _theirs(server: Registry, out: Path) -> list[list[str]]:
 
 
 def _cost(commands: list[list[str]]) -> dict[str, float]:
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    began, cpu, rss = time.monotonic(), 0.0, 0
     for command in commands:
-        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL)
-    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall": round(wall, 2), "cpu": round(cpu, 2), "rss": round(after.ru_maxrss / 1024)}
+        process = subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        cpu += used.ru_utime + used.ru_stime
+        rss = max(rss, used.ru_maxrss)
+    return {"wall": round(time.monotonic() - began, 2), "cpu": round(cpu, 2), "rss": round(rss / 1024)}
 
 
 if __name__ == "__main__":
