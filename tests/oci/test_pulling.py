@@ -514,3 +514,35 @@ def test_a_host_whose_connections_are_counted(scripted, tmp_path):
     publish(scripted.store, base_layers(), "1")
     run(scripted, tmp_path / "root", host_connections=2)
     assert (tmp_path / "root/large").stat().st_size == 9 * MIB
+
+
+@pytest.mark.parametrize("ram", ["none", "all"])
+def test_a_registry_without_ranges_has_one_stream_a_layer(scripted, tmp_path, ram):
+    scripted.ranges = False
+    layers = publish(scripted.store, base_layers(), "1")
+    run(scripted, tmp_path / "root", ram=ram)
+    assert (tmp_path / "root/large").stat().st_size == 9 * MIB
+    for layer in layers:
+        assert len([each for each in scripted.asked("/v2/team/app/blobs") if each.path.endswith(layer["digest"])]) == 1
+
+
+def test_a_tag_that_moves_meanwhile(scripted, tmp_path):
+    publish(scripted.store, base_layers(), "1")
+    meant = digest_of(scripted.store.manifests["1"][1])
+
+    def move(pulling):
+        publish(scripted.store, [a_tar(entry("another", b"image"))], "1")
+
+    pulled, _ = run(scripted, tmp_path / "root", tick=move)
+    assert pulled.digest == meant != digest_of(scripted.store.manifests["1"][1])
+    assert (tmp_path / "root/etc/hosts").exists()
+
+
+def test_a_manifest_that_is_not_what_its_digest_says(scripted, tmp_path):
+    publish(scripted.store, base_layers(), "1")
+    digest = digest_of(scripted.store.manifests["1"][1])
+    kind, body = scripted.store.manifests[digest]
+    scripted.store.manifests[digest] = (kind, body + b" ")
+    with pytest.raises((ChecksumMismatch, SizeMismatch)):
+        run(scripted, tmp_path / "root", f"team/app@{digest}")
+    assert nothing_left(tmp_path)

@@ -165,7 +165,8 @@ class Scripted:
     tokens: whether one is wanted. expires: what its answers say. uses: requests for blobs that
     a token is good for. users: who gets one (None: anybody). post, get: what the token server
     answers to that method. scope: what a 401 asks for instead of what is needed. signed: how
-    many requests a signed address of a blob is good for (0: no redirect). quota, extra: headers."""
+    many requests a signed address of a blob is good for (0: no redirect). ranges: whether it has
+    any. extra: headers. asked: connections so far."""
 
     def __init__(self, store: Store | None = None) -> None:
         self.store = store or Store()
@@ -181,6 +182,7 @@ class Scripted:
         self.status: dict[str, int] = {}  # of a path's end
         self.extra: dict[str, str] = {}
         self.page = 2
+        self.ranges = True
         self.log: list[Seen] = []
         self.connections = 0
         self._lock = threading.Lock()
@@ -338,7 +340,7 @@ def _serve(script: Scripted, name: str) -> ThreadingHTTPServer:
             status, headers, found = script.answer(self, name, body)
             asked = self.headers.get("Range")
             headers = {"Content-Type": "application/octet-stream", **headers}
-            if status == 200 and asked and "/manifests/" not in self.path:
+            if status == 200 and asked and script.ranges and "/manifests/" not in self.path:
                 first, _, last = asked.removeprefix("bytes=").partition("-")
                 stop = min(int(last) + 1 if last else len(found), len(found))
                 headers["Content-Range"] = f"bytes {first}-{stop - 1}/{len(found)}"
