@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import tarfile
 import threading
 
@@ -24,8 +25,9 @@ from parpull.oci.verbs import destination_of
 from parpull.options import Options
 from tests.oci.small import tool
 from tests.oci.tars import tree
+from tests.servers.fetch import Unavailable
 from tests.servers.fixtures import real
-from tests.servers.registries import CONFIG, LAYER, MANIFEST, DockerRegistry, Scripted, Store, digest_of
+from tests.servers.registries import CONFIG, LAYER, MANIFEST, Crane, DockerRegistry, Scripted, Store, digest_of
 
 MIB = 1 << 20
 NOBODY = Keychain(environ={"HOME": "/nonexistent"})
@@ -152,11 +154,35 @@ def test_a_folder(scripted, tmp_path, packs, ram):
     assert nothing_left(tmp_path, "root")
 
 
+def hard_layers():
+    """What layers may hold beside files: owners, modes, attributes, devices, long names, times, holes."""
+    long = "/".join(["d" * 90] * 3)
+    capability = b"\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0"  # cap_net_bind_service
+    attributes = {"SCHILY.xattr.user.name": "value", "SCHILY.xattr.security.capability": capability.decode("latin-1")}
+    below = a_tar(
+        folder("shared", mode=0o2775, uid=1000, gid=2000), folder("sticky", mode=0o1777),
+        entry("shared/of-others", b"x", uid=1234, gid=4321, mtime=1_234_567_890.123456789),
+        entry("ping", b"elf", mode=0o755, pax_headers=attributes),
+        entry("fifo", type=tarfile.FIFOTYPE), entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666),
+        entry("disk", type=tarfile.BLKTYPE, devmajor=8, devminor=0, mode=0o660, gid=6),
+        *[folder("/".join(long.split("/")[: n + 1])) for n in range(3)], entry(f"{long}/{'f' * 200}", b"long"),
+        entry("dangling", type=tarfile.SYMTYPE, linkname="/no/such/place"), entry("ünïcode ☃", b"snow"),
+        entry("zeros", bytes(300_000)), entry("empty"), entry("read-only", b"r", mode=0o400),
+        folder("kept-out", mode=0o000), entry("becomes-a-folder", b"f"), folder("becomes-a-file"),
+    )  # fmt: skip
+    top = a_tar(
+        folder("becomes-a-folder"), entry("becomes-a-folder/in", b"in"), entry("becomes-a-file", b"file"),
+        entry("shared/of-others", b"y", uid=1, gid=1), entry(".wh.fifo"), entry("nowhere/parent", b"implied"),
+    )  # fmt: skip
+    return [below, top]
+
+
 @pytest.mark.skipif(not ROOT, reason="owners are kept as root only")
-def test_the_tree_is_umocis(tmp_path):
+@pytest.mark.parametrize("layers", [base_layers, hard_layers])
+def test_the_tree_is_umocis(tmp_path, layers):
     store = Store()
-    publish(store, base_layers(), "1", packs=(gz, zstd))
-    publish(store, base_layers(), "gz")
+    publish(store, layers(), "1", packs=(gz, zstd))
+    publish(store, layers(), "gz")
     (tmp_path / "registry").mkdir()
     with real(lambda: DockerRegistry(tmp_path / "registry")) as server:
         store.push(server.base, "team/app")
@@ -546,3 +572,42 @@ def test_a_manifest_that_is_not_what_its_digest_says(scripted, tmp_path):
     with pytest.raises((ChecksumMismatch, SizeMismatch)):
         run(scripted, tmp_path / "root", f"team/app@{digest}")
     assert nothing_left(tmp_path)
+
+
+def test_a_registry_of_crane(tmp_path):
+    store = Store()
+    publish(store, base_layers(), "1", packs=(gz, zstd, plain))
+    (tmp_path / "registry").mkdir()
+    try:
+        server = Crane(tmp_path / "registry")
+    except Unavailable as reason:  # Go and its modules are not everywhere
+        pytest.skip(str(reason))
+    with server:
+        store.push(server.base, "team/app")
+        run(server, tmp_path / "root", ram="all")
+        run(server, f"oci:{tmp_path}/layout")
+    assert (tmp_path / "root/etc/hosts").read_bytes() == b"two"
+
+
+def test_a_layer_with_another_label(scripted, tmp_path):
+    """Docker has written gzip under a tar's label."""
+    publish(scripted.store, base_layers(), "1", mediaType=LAYER)
+    run(scripted, tmp_path / "root")
+    assert (tmp_path / "root/etc/hosts").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize(("size", "ram"), [("4m", "none"), ("12m", "largest")])
+def test_a_full_disk(scripted, tmp_path, size, ram):
+    publish(scripted.store, base_layers(), "1")
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", small], capture_output=True).returncode:
+        pytest.skip("no mounting here")
+    try:
+        if ram == "largest":
+            (small / "filler").write_bytes(bytes(6 * MIB))
+        with pytest.raises(parpull.errors.NoSpace):
+            run(scripted, small / "root", ram=ram)
+        assert "root" not in os.listdir(small)
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -65,6 +65,18 @@ def wheel(package: str, program: str, *, alone: bool = True) -> Path:
     return path
 
 
+def go(module: str, version: str) -> Path:
+    """The path of a Go module's command, compiled where there is a Go."""
+    path = CACHE / "go" / module.rpartition("/")[2]
+    with _alone(f"go-{path.name}"):
+        if not path.exists():
+            if shutil.which("go") is None:
+                raise Unavailable(f"{path.name}: there is no Go here")
+            place = {"GOBIN": str(path.parent), "GOFLAGS": "-modcacherw", "CGO_ENABLED": "0"}
+            _run(["go", "install", f"{module}@{version}"], env=place)
+    return path
+
+
 def _unpack(package: str, root: Path) -> None:
     folder = root / "packages" / package
     folder.mkdir(parents=True, exist_ok=True)

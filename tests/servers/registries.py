@@ -18,13 +18,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import parse_qs, urljoin, urlsplit
 
-from tests.servers.fetch import debian
+from tests.servers.fetch import debian, go
 from tests.servers.real import RealServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DockerRegistry", "Scripted", "Store"]
+__all__ = ["Crane", "DockerRegistry", "Scripted", "Store"]
 
 USER, PASSWORD = "me", "geheim"
 BCRYPT = "$2b$04$abcdefghijklmnopqrstuuPWRtT5yx7FBi4dcf6ROhboeNunUrLQ."  # of PASSWORD
@@ -145,6 +145,30 @@ class DockerRegistry(RealServer):
         conf = self.folder / "config.yml"
         conf.write_text(json.dumps(about))  # JSON is YAML
         return [str(self._program), "serve", str(conf)], self._environment
+
+
+class Crane(RealServer):
+    """`crane registry serve` of go-containerregistry: what it is given stays in a folder."""
+
+    INHERITS = False
+
+    def __init__(self, root: Any) -> None:
+        self._program = go("github.com/google/go-containerregistry/cmd/crane", "v0.20.6")
+        super().__init__(root)
+
+    @property
+    def base(self) -> str:
+        """Its address, without a slash at the end."""
+        return self.url().rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """host:port, as references have it."""
+        return f"{self.HOST}:{self.port}"
+
+    def command(self, fd: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Blobs on disk, manifests in its memory."""
+        return [str(self._program), "registry", "serve", "--address", self.host, "--disk", str(self.root)], {}
 
 
 class Seen(NamedTuple):
