@@ -3,7 +3,7 @@
     python -m bench.images [--pace 60000000] [--rounds 3] [--gib 1] [--python PYTHON]
 
 nginx serves a registry of files; what is paced is each connection (--pace 0: nothing is). The image has eight layers,
-one of which is `--gib` compressed and the others 0.4 GiB together. Both start with nothing and end with a root
+one of which is `--gib` compressed and the others 0.4 of that together. Both start with nothing and end with a root
 filesystem in tmpfs. Wall, CPU of all processes, the largest resident set; and the least that the plan says it can take.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 RESULTS = ROOT / "bench" / "results"
 OTHERS = 7
 CONNECTIONS = 16
-FILE = 4 << 20  # bytes of each file in a layer
+FILE = 2 << 20  # bytes of each file in a layer
 
 
 class Registry(Nginx):
@@ -82,7 +82,8 @@ def main() -> int:
     print(f"parpull / skopeo and umoci: {ratio:.2f}; parpull / the least: {rows[0]['wall'] / least.seconds:.2f}")
     about = {"machine": machine(), "revision": revision(), "pace": options.pace, "gib": options.gib}
     document = {**about, "least": [least.seconds, least.bound], "rows": rows}
-    (RESULTS / f"images-{'paced' if options.pace else 'unpaced'}.json").write_text(
+    size = "" if options.gib == 1 else f"-{options.gib:g}"
+    (RESULTS / f"images-{'paced' if options.pace else 'unpaced'}{size}.json").write_text(
         json.dumps(document, indent=1) + "\n"
     )
     return 0
@@ -94,7 +95,7 @@ def _publish(place: Path, gib: float) -> list[Layer]:
     blobs.mkdir(parents=True)
     manifests.mkdir()
     (place / "v2" / "index.html").write_text("{}")
-    sizes = [int(gib * (1 << 30)), *[int(0.4 * (1 << 30) / OTHERS)] * OTHERS]
+    sizes = [int(gib * (1 << 30)), *[int(0.4 * gib * (1 << 30) / OTHERS)] * OTHERS]
     described, diff_ids, layers = [], [], []
     for number, size in enumerate(sizes):
         tar, packed = place / "layer.tar", place / "layer.tar.gz"

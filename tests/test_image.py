@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.oci.test_pulling import a_tar, base_layers, entry, plain, publish
+from tests.oci.published import a_tar, base_layers, entry, plain, publish
 from tests.servers.registries import Scripted
 
 
