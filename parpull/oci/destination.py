@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from ..files import lock_owner, sink_error
 from ..journal import SUFFIX, Journal
 from ..record import keep as keep_record
 from ..record import read as read_record
+from .quarantine import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ __all__ = [
     "file_holds",
     "located",
     "mark_proven",
-    "remove_tree",
     "sync_folder",
     "write",
 ]
@@ -281,21 +280,3 @@ def sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder and what is in it, links themselves and not what they lead to. An image has
-    folders that nobody may write in."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except OSError:
-        if os.path.islink(path):
-            return
-        for folder, _, _ in os.walk(path):
-            try:
-                os.chmod(folder, 0o700)
-            except OSError:
-                pass
-        shutil.rmtree(path, ignore_errors=True)

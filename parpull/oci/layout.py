@@ -36,11 +36,11 @@ from .destination import (
     file_holds,
     located,
     mark_proven,
-    remove_tree,
     sync_folder,
     write,
 )
 from .media import INDEX
+from .quarantine import remove_tree
 from .translate import in_oci_format
 
 TYPE_CHECKING = False

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         limits: Limits | None
 
 
-__all__ = ["Limits", "Quarantine", "Unpacked", "Unpacking", "limits_for", "shown", "unpack"]
+__all__ = ["Limits", "Quarantine", "Unpacked", "Unpacking", "limits_for", "remove_tree", "shown", "unpack"]
 
 PIPE = 1 << 20  # bytes under way to the process, where the system allows
 ENTRIES = 1_000_000
@@ -131,8 +131,7 @@ class Quarantine:
 
     def remove(self) -> None:
         """Remove the folder and all in it, also folders that forbid it. Not while something unpacks."""
-        if os.path.lexists(self._box):
-            _remove(self._box)
+        remove_tree(self._box)
 
     def __enter__(self) -> Self:
         return self
@@ -267,10 +266,14 @@ def _sink(number: int | None, path: str) -> SinkError:
     return kind(f"{path}: {os.strerror(number)}", path=path, errno=number)
 
 
-def _remove(box: str) -> None:
-    """Remove a tree of any depth: a folder within a folder is moved up before it is emptied, so no
-    path is ever longer than two names, and nothing is followed."""
-    root = os.open(box, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def remove_tree(box: str) -> None:
+    """Remove a folder of ours, if it is there, with a tree of any depth in it and folders that nobody
+    may write in: one within another is moved up before it is emptied, so no path is ever longer than
+    two names, and nothing is followed."""
+    try:
+        root = os.open(box, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):  # the latter is a link's, too
+        return
     try:
         moved = 0
         while names := os.listdir(root):

@@ -8,6 +8,7 @@ certificate) is bound to the origin of the URL that the user gave. One function,
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from .._version import __version__
@@ -70,17 +71,17 @@ class Request:
         return f"Request({redact(self.url)!r}, hops={self.hops})"
 
 
-class Source:
+class Source(ABC):
     """What may be given to a Client instead of a URL: an object whose request is not a
     matter of its URL alone, because a token comes along that does not last."""
 
     url: str
 
+    @abstractmethod
     def resolve(self, options: Options, refused: Request | None = None) -> Request:
         """The request to begin with. May ask the network: it is called on the caller's
         thread; and on a thread of its own with the request that was `refused`, which is
         private unless it was the end of a redirect. An error ends the transfer."""
-        raise NotImplementedError
 
 
 def origin_of(url: str) -> Origin:

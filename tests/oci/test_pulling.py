@@ -20,7 +20,7 @@ from parpull.oci.reference import Reference
 from parpull.oci.registry import Registry
 from parpull.oci.verbs import destination_of
 from parpull.options import Options
-from tests.oci.published import MIB, PACKS, a_tar, base_layers, entry, gz, hard_layers, plain, publish, zstd
+from tests.oci.published import MIB, PACKS, a_tar, base_layers, entry, folder, gz, hard_layers, plain, publish, zstd
 from tests.oci.small import tool
 from tests.oci.tars import tree
 from tests.servers.fetch import Unavailable
@@ -283,12 +283,14 @@ def test_a_layer_that_is_missing_keeps_the_others(scripted, tmp_path):
     assert nothing_left(tmp_path, "root")
 
 
-def test_a_pull_that_is_stopped_can_be_gone_on_from(scripted, tmp_path):
+class Stop(Exception):
+    pass
+
+
+def stopped_halfway(scripted, tmp_path):
+    """A pull of 40 MiB that ends with more than 16 of them here; their content, the layers."""
     noise = random.Random(3).randbytes(40 * MIB)
     layers = publish(scripted.store, [a_tar(entry("large", noise))], "1", packs=(plain,))
-
-    class Stop(Exception):
-        pass
 
     def stop(pulling):
         if any(layer.landed > 16 * MIB for layer in pulling.layers):
@@ -296,6 +298,20 @@ def test_a_pull_that_is_stopped_can_be_gone_on_from(scripted, tmp_path):
 
     with pytest.raises(Stop):
         run(scripted, tmp_path / "root", ram="none", limit_rate=60 * MIB, tick=stop)
+    return noise, layers
+
+
+def test_a_deep_tree_that_was_wrong_is_removed(scripted, tmp_path):
+    names = ["/".join("d" * n) for n in range(1, 1500)]
+    tar = a_tar(*[folder(name) for name in names])
+    publish(scripted.store, [tar], "1", diff_ids=[digest_of(b"another")])
+    with pytest.raises(ChecksumMismatch):
+        run(scripted, tmp_path / "root")
+    assert nothing_left(tmp_path)
+
+
+def test_a_pull_that_is_stopped_can_be_gone_on_from(scripted, tmp_path):
+    noise, layers = stopped_halfway(scripted, tmp_path)
     assert os.listdir(tmp_path) == [".root.parpull"]
     pulled, _ = run(scripted, tmp_path / "root", ram="none")
     assert pulled.fetched < layers[0]["size"] - 8 * MIB
@@ -413,18 +429,7 @@ def test_what_died_here_says_nothing_against_the_layers(scripted, tmp_path, monk
 
 
 def test_an_error_before_anything_began_keeps_what_was_kept(scripted, tmp_path):
-    noise = random.Random(3).randbytes(40 * MIB)
-    layers = publish(scripted.store, [a_tar(entry("large", noise))], "1", packs=(plain,))
-
-    class Stop(Exception):
-        pass
-
-    def stop(pulling):
-        if any(layer.landed > 16 * MIB for layer in pulling.layers):
-            raise Stop
-
-    with pytest.raises(Stop):
-        run(scripted, tmp_path / "root", ram="none", limit_rate=60 * MIB, tick=stop)
+    _, layers = stopped_halfway(scripted, tmp_path)
     with pytest.raises(parpull.errors.BadOption):
         run(scripted, tmp_path / "root", ram="larges")
     pulled, _ = run(scripted, tmp_path / "root", ram="none")

@@ -103,15 +103,10 @@ class Store:
             ask("PUT", f"{base}/v2/{repository}/manifests/{name}", body, kind)
 
 
-class DockerRegistry(RealServer):
-    """docker-registry from Debian's package, with a user (me:geheim) or without."""
+class RealRegistry(RealServer):
+    """What tests ask of one."""
 
     INHERITS = False
-
-    def __init__(self, root: Any, *, users: bool = False, tls: bool = False) -> None:
-        self._users = users
-        self._program, self._environment = debian("docker-registry", "usr/bin/docker-registry")
-        super().__init__(root, tls=tls)
 
     @property
     def base(self) -> str:
@@ -122,6 +117,15 @@ class DockerRegistry(RealServer):
     def host(self) -> str:
         """host:port, as references have it."""
         return f"{self.HOST}:{self.port}"
+
+
+class DockerRegistry(RealRegistry):
+    """docker-registry from Debian's package, with a user (me:geheim) or without."""
+
+    def __init__(self, root: Any, *, users: bool = False, tls: bool = False) -> None:
+        self._users = users
+        self._program, self._environment = debian("docker-registry", "usr/bin/docker-registry")
+        super().__init__(root, tls=tls)
 
     def seen(self) -> list[str]:
         """METHOD PATH STATUS of each request so far."""
@@ -147,24 +151,12 @@ class DockerRegistry(RealServer):
         return [str(self._program), "serve", str(conf)], self._environment
 
 
-class Crane(RealServer):
+class Crane(RealRegistry):
     """`crane registry serve` of go-containerregistry: what it is given stays in a folder."""
-
-    INHERITS = False
 
     def __init__(self, root: Any) -> None:
         self._program = go("github.com/google/go-containerregistry/cmd/crane", "v0.20.6")
         super().__init__(root)
-
-    @property
-    def base(self) -> str:
-        """Its address, without a slash at the end."""
-        return self.url().rstrip("/")
-
-    @property
-    def host(self) -> str:
-        """host:port, as references have it."""
-        return f"{self.HOST}:{self.port}"
 
     def command(self, fd: int) -> tuple[Sequence[str], Mapping[str, str]]:
         """Blobs on disk, manifests in its memory."""
